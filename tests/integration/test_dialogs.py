@@ -259,9 +259,8 @@ def overdue(work: Place, inbox: Inbox) -> str:
         [told] = until(lambda: [text for text in inbox.got if "is Late" in text], 90)
         work.svc.forcedEnd(task["taskId"])
     finally:
-        work.api.change_deployment(
-            deployment["id"], {"work_pool_name": deployment["work_pool_name"]}
-        )
+        before = {n: deployment[n] for n in ("work_pool_name", "work_queue_name")}
+        work.api.change_deployment(deployment["id"], before)
     return told
 
 
