@@ -8,7 +8,7 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -23,13 +23,18 @@ from jittask_prefect.prefect_api.answers import CsrfToken
 from jittask_prefect.prefect_api.settings import ClientSettings
 
 # Prefect's client by itself waits 60 s for an answer and makes five more attempts: a server that hangs would hold a
-# sync for seven minutes. Here a call ends after 96 s, after 6 s where the server answers 503.
+# sync for seven minutes. Here a call ends after 96 s without an answer, after 16 s where the server answers 503 at once.
 TIMEOUT = 30.0
-RETRIES = 2
+PAUSES = (2.0, 4.0)  # seconds before each further attempt
+# A 503 of Prefect's own has changed nothing: its database refused the transaction (`prefect/server/api/server.py`). On
+# SQLite a transaction that has read is refused at once where another one has written meanwhile (SQLITE_BUSY_SNAPSHOT,
+# for which no busy timeout holds): under load several times in turn.
+BUSY = 503
+BUSY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 LONGEST_PAUSE = 30.0  # a server that asks for a longer pause has refused
 # Headers that Prefect's client sets by itself, and lets no setting change.
 PROTECTED = ("user-agent", "prefect-csrf-token", "prefect-csrf-client")
-RETRIED_STATUSES = (408, 429, 502, 503)
+RETRIED_STATUSES = (408, 429, 502, BUSY)
 # As in `prefect/client/base.py`. A refused connection counts only once the server was there: a wrong address fails at
 # once.
 RETRIED_ERRORS = (httpx.TimeoutException, httpx.NetworkError, httpx.ProtocolError)
@@ -48,7 +53,7 @@ class Connection:
     def __init__(self, url: str, settings: ClientSettings) -> None:
         self.url = url
         self._csrf = settings.csrf_support_enabled
-        self._retries = min(RETRIES, settings.max_retries)
+        self._retries = settings.max_retries
         self._connected = False
         self._http = httpx.Client(
             base_url=url,
@@ -152,34 +157,54 @@ class Connection:
     def _attempts(
         self, method: str, path: str, body: Any, timeout: float | None
     ) -> httpx.Response:
+        """The answer to a request, with a token where the server asks for one."""
+        response = self._asked(method, path, body, timeout)
+        if self._csrf and _lacks_token(response):
+            self._fetch_token()
+            response = self._asked(method, path, body, timeout)
+        return response
+
+    def _asked(
+        self, method: str, path: str, body: Any, timeout: float | None
+    ) -> httpx.Response:
         """The answer to a request, after as many attempts as are allowed."""
         limit = httpx.USE_CLIENT_DEFAULT if timeout is None else timeout
-        for attempt in itertools.count(1):
-            last, wait = attempt > self._retries, 2.0**attempt
+        for attempt in itertools.count():
             try:
                 response = self._http.request(method, path, json=body, timeout=limit)
             except RETRIED_ERRORS as error:
+                wait = self._pause(attempt, PAUSES)
                 refused = isinstance(error, httpx.ConnectError)
-                if last or (refused and not self._connected):
+                if wait is None or (refused and not self._connected):
                     raise
             else:
                 self._connected = True
-                if self._csrf and _lacks_token(response) and not last:
-                    self._fetch_token()
-                    continue
-                if last or response.status_code not in RETRIED_STATUSES:
-                    return response
-                wait = _retry_after(response) or wait
-                if wait > LONGEST_PAUSE:
+                wait = self._pause_after(response, attempt)
+                if wait is None:
                     return response
             # Spread, so that clients that were refused together do not come again together.
             time.sleep(wait * random.uniform(1, 1.2))
         raise AssertionError("unreachable")
 
+    def _pause(self, attempt: int, pauses: Sequence[float]) -> float | None:
+        """The pause after an attempt, counted from 0; None where no further one is allowed."""
+        return pauses[attempt] if attempt < min(len(pauses), self._retries) else None
+
+    def _pause_after(self, response: httpx.Response, attempt: int) -> float | None:
+        """The pause after an answer; None where the answer stands."""
+        if response.status_code not in RETRIED_STATUSES:
+            return None
+        busy = response.status_code == BUSY
+        wait = self._pause(attempt, BUSY_PAUSES if busy else PAUSES)
+        if wait is None:
+            return None
+        wait = _retry_after(response) or wait
+        return wait if wait <= LONGEST_PAUSE else None
+
     def _fetch_token(self) -> None:
         """Get a token against forged requests (`prefect/server/api/csrf_token.py`), for all requests to come."""
         client = str(uuid.uuid4())
-        response = self._http.get("/csrf-token", params={"client": client})
+        response = self._asked("GET", f"/csrf-token?client={client}", None, None)
         response.raise_for_status()
         token = _reader(CsrfToken).validate_python(response.json()).token
         self._http.headers.update(

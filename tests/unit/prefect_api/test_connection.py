@@ -29,6 +29,7 @@ class Server(ThreadingHTTPServer):
     answers: list[Answer]
     requests: list[tuple[str, str, dict[str, str]]]
     token: str | None = None
+    refusals_of_token: list[Answer]
 
     @property
     def url(self) -> str:
@@ -44,11 +45,12 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, headers))
         token = self.server.token
         if self.path.startswith("/api/csrf-token"):
-            return self._send((200, {"token": token, "client": "c"}, {}))
+            given = (200, {"token": token, "client": "c"}, {})
+            return self._send((self.server.refusals_of_token or [given]).pop(0))
         if token and self.command == "POST":
-            given = headers.get("prefect-csrf-token")
-            if given != token:
-                word = "Missing" if given is None else "Invalid"
+            sent = headers.get("prefect-csrf-token")
+            if sent != token:
+                word = "Missing" if sent is None else "Invalid"
                 return self._send((403, {"detail": f"{word} CSRF token."}, {}))
         return self._send(self.server.answers.pop(0))
 
@@ -74,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as made:
-        made.answers, made.requests = [], []
+        made.answers, made.requests, made.refusals_of_token = [], [], []
         threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield made
         made.shutdown()
@@ -94,20 +96,36 @@ def post(server: Server, **settings: Any) -> Any:
     return found.call("POST", "/flows/", dict, body={"name": "f"})
 
 
-@pytest.mark.parametrize("status", [408, 429, 502, 503])
+# A 503 of Prefect comes at once and has changed nothing: short pauses, and more of them.
+PAUSES = [(408, [2, 4]), (429, [2, 4]), (502, [2, 4]), (503, [0.5, 1, 2, 4, 8])]
+
+
+@pytest.mark.parametrize(("status", "pauses"), PAUSES)
 def test_a_busy_server_is_asked_again(
-    server: Server, waits: list[float], status: int
+    server: Server, waits: list[float], status: int, pauses: list[float]
 ) -> None:
-    server.answers = [(status, {}, {}), (status, {}, {}), OK]
+    server.answers = [(status, {}, {})] * len(pauses) + [OK]
     assert post(server) == {"id": "x"}
-    assert waits == [2, 4]
+    assert waits == pauses
 
 
-def test_the_third_refusal_is_an_error(server: Server, waits: list[float]) -> None:
-    server.answers = [(503, {"a": 1}, {})] * 3
-    with pytest.raises(PrefectApiError, match="answered 503"):
+@pytest.mark.parametrize(("status", "pauses"), PAUSES)
+def test_the_last_refusal_is_an_error(
+    server: Server, waits: list[float], status: int, pauses: list[float]
+) -> None:
+    server.answers = [(status, {"a": 1}, {})] * (len(pauses) + 1)
+    with pytest.raises(PrefectApiError, match=f"answered {status}"):
         post(server)
-    assert waits == [2, 4]
+    assert waits == pauses and server.answers == []
+
+
+def test_the_settings_may_allow_fewer_attempts(
+    server: Server, waits: list[float]
+) -> None:
+    server.answers = [(503, {}, {})] * 2
+    with pytest.raises(PrefectApiError, match="answered 503"):
+        post(server, max_retries=1)
+    assert waits == [0.5]
 
 
 def test_other_refusals_are_errors_at_once(server: Server, waits: list[float]) -> None:
@@ -153,6 +171,15 @@ def test_a_token_is_fetched_where_the_server_asks_for_one(server: Server) -> Non
     ask, change = "/csrf-token", "/flows/"
     assert paths == [change, ask, change, change, change, ask, change]
     assert server.requests[-1][2]["prefect-csrf-client"] in server.requests[-2][1]
+
+
+def test_a_busy_server_is_asked_again_for_its_token(
+    server: Server, waits: list[float]
+) -> None:
+    server.token, server.answers = "t", [OK]
+    server.refusals_of_token = [(503, {}, {})] * 2
+    assert post(server) == {"id": "x"}
+    assert waits == [0.5, 1]
 
 
 def test_no_token_is_fetched_where_the_settings_say_so(server: Server) -> None:
