@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.base import BaseJobConfiguration
 
 from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.outage import NO_ANSWER, Log
+from jittask_prefect.warm.places import RESERVED, DueRun
 
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
+DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
 
 
 class JittaskJobConfiguration(BaseJobConfiguration):
@@ -98,6 +105,56 @@ class JittaskJobConfiguration(BaseJobConfiguration):
         return self.job(flow_run) | {
             "state": state.model_dump(mode="json", exclude={"data"})
         }
+
+
+class Deployments:
+    """The deployments of flow runs, each kept for some seconds.
+
+    Args:
+        client: Of the server.
+    """
+
+    def __init__(self, client: PrefectClient) -> None:
+        self._client = client
+        self._kept: dict[UUID, tuple[float, Any]] = {}
+
+    async def due_run(self, flow_run: FlowRun, now: datetime) -> DueRun:
+        """A flow run with its due time, which is now where the run has none, and whether its place is reserved."""
+        due = flow_run.next_scheduled_start_time or flow_run.expected_start_time
+        entrypoint = ""
+        if flow_run.deployment_id is not None:
+            with suppress(ObjectNotFound):  # gone, and its runs with it
+                deployment = await self._of(flow_run.deployment_id)
+                entrypoint = deployment.entrypoint or ""
+        return DueRun(due or now, flow_run, entrypoint.endswith(RESERVED))
+
+    async def configuration(
+        self, flow_run: FlowRun, template: dict[str, Any]
+    ) -> JittaskJobConfiguration:
+        """The needs of a flow run.
+
+        Args:
+            flow_run: The run.
+            template: The work pool's base job template.
+
+        Raises:
+            ArgumentError: The run asks for something that a jittask pool cannot do.
+            ObjectNotFound: The deployment is gone.
+        """
+        if flow_run.deployment_id is None:
+            raise ArgumentError(
+                "a flow run without a deployment; a pool of type jittask runs deployments only"
+            )
+        deployment = await self._of(flow_run.deployment_id)
+        return JittaskJobConfiguration.from_deployment(flow_run, deployment, template)
+
+    async def _of(self, deployment_id: UUID) -> Any:
+        now = asyncio.get_running_loop().time()
+        since, deployment = self._kept.get(deployment_id, (0.0, None))
+        if deployment is None or now - since > DEPLOYMENT_SECONDS:
+            deployment = await self._client.read_deployment(deployment_id)
+            self._kept[deployment_id] = now, deployment
+        return deployment
 
 
 async def flow_file_of_pool(

@@ -37,6 +37,9 @@ class Metrics:
             "begun": self._counter("tasks_begun", "Begins of functions", "app", "task"),
             "ended": self._counter("tasks", "Ends of tasks", "app", "task", "status"),
             "lost": self._counter("lease_losses", "Leases that were lost", "app"),
+            "claims": self._counter(
+                "flow_run_claims", "Flow runs that this worker went for", "outcome"
+            ),
         }
         self._histograms = {
             "late": self._histogram(

@@ -35,13 +35,16 @@ from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.drain import seconds_allowed
 from jittask_prefect.warm.helpers import Helpers
-from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
+from jittask_prefect.warm.job import (
+    Deployments,
+    JittaskJobConfiguration,
+    flow_file_of_pool,
+)
 from jittask_prefect.warm.metrics import serve_metrics
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
 from jittask_prefect.warm.places import (
     LIMIT,
     PACE,
-    RESERVED,
     ActiveRun,
     DueRun,
     Places,
@@ -51,9 +54,10 @@ from jittask_prefect.warm.places import (
 )
 from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
 from jittask_prefect.warm.stop import drain
+from jittask_prefect.warm.tally import counted
+from jittask_prefect.warm.turns import Turns, workers_of_pool
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
-DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
 REPORT_SECONDS = 20.0  # for a worker that ends to report its runs' ends
 
 
@@ -85,15 +89,16 @@ class JittaskWorker(
         self._waiting: list[DueRun] = []
         self._polling = anyio.Lock()
         self._polled = 0.0
-        self._deployments: dict[UUID, tuple[float, Any]] = {}
         self._new_work = anyio.Event()
         self._outage = Outage(self._logger)
         self._loops: list[anyio.CancelScope] = []
         send_log = APILogWorker.instance().send
         self._children = ChildPool(self._limit, self._logger, send_log)
+        self._turns = Turns(self.name)
         about = (self._active, self._children, self._logger)
         self._stop_metrics = serve_metrics(*about)
         await super().setup()
+        self._deployments = Deployments(self.client)
         self._places.pace = server_pace(await server_settings(self.client))
         self._ends = RunEnds(self.client, self._children, self._outage, self._logger)
         self._children.flow_file = await flow_file_of_pool(
@@ -148,6 +153,9 @@ class JittaskWorker(
         """Tell the server that this worker lives, and read its pool; Prefect calls this twice a minute."""
         try:
             await super().sync_with_backend()
+            self._turns.workers = await workers_of_pool(
+                self.client, self._work_pool_name
+            )
         except NO_ANSWER as error:
             self._outage.failed(error)
 
@@ -167,24 +175,17 @@ class JittaskWorker(
             self._polled = now()
             found = [entry.flow_run for entry in await self._get_scheduled_flow_runs()]
             self._places.answer_seconds = now() - self._polled
-            due = [await self._due_run(run) for run in found]  # some begin meanwhile
-            self._waiting = [d for d in due if d.flow_run.id not in self._active]
+            moment = clock.now()
+            due = [await self._deployments.due_run(run, moment) for run in found]
+            # Some have begun meanwhile.
+            due = [d for d in due if d.flow_run.id not in self._active]
+            answer_seconds = self._places.answer_seconds
+            self._waiting = self._turns.sort(due, clock.now(), answer_seconds)
             batches = sum(is_batch(run.flow_run) for run in self._waiting)
             warm = max(min(len(self._waiting), self._places.pace), min(batches, PACE))
             if warm > 1:  # they begin beside each other
                 self._children.keep_warm(warm)
             self._new_work.set()
-
-    async def _due_run(self, flow_run: FlowRun) -> DueRun:
-        due = flow_run.next_scheduled_start_time or flow_run.expected_start_time
-        entrypoint = ""
-        if flow_run.deployment_id is not None:
-            try:
-                deployment = await self._deployment(flow_run.deployment_id)
-                entrypoint = deployment.entrypoint or ""
-            except ObjectNotFound:
-                pass  # gone, and its runs with it
-        return DueRun(due or clock.now(), flow_run, entrypoint.endswith(RESERVED))
 
     def _may_begin(self, run: DueRun | None = None) -> bool:
         """Whether a run, or any run at all, may begin now."""
@@ -221,14 +222,6 @@ class JittaskWorker(
                 await self._new_work.wait()
             self._begin_due()
 
-    async def _deployment(self, deployment_id: UUID) -> Any:
-        now = asyncio.get_running_loop().time()
-        since, deployment = self._deployments.get(deployment_id, (0.0, None))
-        if deployment is None or now - since > DEPLOYMENT_SECONDS:
-            deployment = await self.client.read_deployment(deployment_id)
-            self._deployments[deployment_id] = now, deployment
-        return deployment
-
     # A run from begin to end
 
     async def _see_through(self, run: ActiveRun) -> None:
@@ -263,30 +256,36 @@ class JittaskWorker(
     async def _take(self, run: ActiveRun) -> None:
         """Make a run Pending, which is this worker's from then on, and have the run executed."""
         try:
-            configuration = await self._configuration(run.flow_run)
+            template = self.work_pool.base_job_template
+            configuration = await self._deployments.configuration(
+                run.flow_run, template
+            )
         except ArgumentError as error:
             await self._ends.crash(run.flow_run, str(error))
             return
         run.child = await self._children.acquire(configuration.flow_file)
         if not self.is_setup:
             return
-        # Only now: nobody else takes a Pending run, and a child can begin the run at once. The poll's answer may be
-        # old, and the server lets a run that another worker completed meanwhile become Pending again.
-        flow_run = await self.client.read_flow_run(run.flow_run.id)
-        if flow_run.state is not None and flow_run.state.is_scheduled():
-            run.flow_run = flow_run
-            if await self._propose_pending_state(flow_run):
-                await self.run(flow_run, configuration)
+        # Only now: nobody else takes a Pending run, and a child can begin the run at once.
+        if await self._claim(run):
+            await self.run(run.flow_run, configuration)
 
-    async def _configuration(self, flow_run: FlowRun) -> JittaskJobConfiguration:
-        if flow_run.deployment_id is None:
-            raise ArgumentError(
-                "a flow run without a deployment; a pool of type jittask runs deployments only"
-            )
-        deployment = await self._deployment(flow_run.deployment_id)
-        return JittaskJobConfiguration.from_deployment(
-            flow_run, deployment, self.work_pool.base_job_template
+    async def _claim(self, run: ActiveRun) -> bool:
+        """Make a run Pending; whether no other worker was faster."""
+        # The poll's answer may be old, and the server lets a run that another worker completed meanwhile become
+        # Pending again.
+        run.flow_run = await self.client.read_flow_run(run.flow_run.id)
+        state = run.flow_run.state
+        won = (
+            state is not None
+            and state.is_scheduled()
+            and await self._propose_pending_state(run.flow_run)
         )
+        if not won:  # and other runs of that answer may be gone as well
+            self._waiting.clear()
+            self._turns.lost(run.flow_run)
+        self._children.take_figures(counted("claims", "won" if won else "lost"))
+        return won
 
     async def run(
         self,

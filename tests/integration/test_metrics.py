@@ -80,6 +80,7 @@ def test_a_worker_counts_for_all_its_processes(place: Place) -> None:
     begun = 'jittask_tasks_begun_total{app="metered",task="tasks.MeteredFails"}'
     assert found[begun] == 2
     assert found["jittask_worker_children"] >= 1
+    assert found['jittask_flow_run_claims_total{outcome="won"}'] >= 2
 
 
 def lines_of(log: Path, logger: str) -> list[dict[str, Any]]:

@@ -29,11 +29,11 @@ MORE = {
 # These start a server, here on a database that is migrated already.
 WITH_SERVER = ("create_rate", "ends", "warm_worker")
 # `latency` waits for the clock on a machine that has nothing else to do, which the suite's never is; `take_up`
-# waits for minutes to pass; `bad_input` has its share in the tests of `elements`.
+# waits for minutes to pass; `workers` starts four of them; `bad_input` has its share in the tests of `elements`.
 NAMES = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if path.stem not in ("measure", "latency", "take_up", "bad_input")
+    if path.stem not in ("measure", "latency", "take_up", "workers", "bad_input")
 )
 
 

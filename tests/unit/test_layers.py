@@ -63,6 +63,7 @@ READS_THE_CLOCK = {
     "testing/fake_runs",
     "warm/child",
     "warm/run_end",
+    "warm/turns",
     "warm/worker",
 }
 CALLS_PREFECT = {
@@ -80,6 +81,7 @@ CALLS_PREFECT = {
     "warm/outage",
     "warm/places",
     "warm/run_end",
+    "warm/turns",
     "warm/worker",
 }
 PREFECT_FIRST = {
@@ -94,6 +96,7 @@ PREFECT_FIRST = {
     "warm/outage",
     "warm/places",
     "warm/run_end",
+    "warm/turns",
     "warm/worker",
 }
 

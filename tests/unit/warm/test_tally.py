@@ -99,6 +99,15 @@ def test_nothing_is_sent_without_figures(worker: Worker) -> None:
     assert worker.page()['jittask_due_tasks{app="shop"}'] == 4
 
 
+def test_the_worker_counts_for_itself(worker: Worker) -> None:
+    for outcome in ("won", "lost", "won"):
+        worker.metrics.take(tally.counted("claims", outcome))
+    claims = "jittask_flow_run_claims_total"
+    page = worker.page()
+    assert page[f'{claims}{{outcome="won"}}'] == 2
+    assert page[f'{claims}{{outcome="lost"}}'] == 1
+
+
 def test_a_taken_port_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))

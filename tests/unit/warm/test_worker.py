@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +41,7 @@ from jittask_prefect.warm.outage import Outage
 from jittask_prefect.warm.pipe import Pipe, encode
 from jittask_prefect.warm.places import ActiveRun, DueRun, Places, server_pace
 from jittask_prefect.warm.run_end import RunEnds
+from jittask_prefect.warm.turns import Turns
 from jittask_prefect.warm.worker import JittaskWorker
 
 STEP = "prefect.deployments.steps.set_working_directory"
@@ -355,18 +357,19 @@ def test_a_run_that_begins_while_a_poll_waits_for_an_answer_is_not_begun_again()
     kept = SimpleNamespace(keep_warm=lambda number: None)
     for name, value in {
         "_active": {}, "_waiting": [], "_polling": anyio.Lock(), "_polled": 0.0,
-        "_new_work": anyio.Event(), "_children": kept, "_places": Places(4, 2),
+        "_new_work": anyio.Event(), "_children": kept, "_places": Places(4, 2), "_turns": Turns("ada"),
     }.items():  # fmt: skip
         setattr(worker, name, value)
 
     async def found() -> list[Any]:
         return [SimpleNamespace(flow_run=run)]
 
-    async def deployment(deployment_id: UUID) -> Any:
+    async def due_run(flow_run: FlowRun, now: datetime) -> DueRun:
         # Another run has ended meanwhile, and the run that the last poll found begins in its place.
         worker._active[run.id] = ActiveRun(run, False, 0.0)
-        return SimpleNamespace(entrypoint="flows.py:NormalType")
+        return DueRun(now, flow_run, False)
 
-    worker._get_scheduled_flow_runs, worker._deployment = found, deployment
+    worker._get_scheduled_flow_runs = found
+    worker._deployments = SimpleNamespace(due_run=due_run)
     asyncio.run(worker._poll())
     assert worker._waiting == []

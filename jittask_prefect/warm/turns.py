@@ -1,0 +1,157 @@
+"""Which of a pool's workers claims a flow run: each run has a first worker, and the others leave it to that one.
+
+All workers of a pool read the same list of due flow runs, and all but one of those that go for its head lose. So each
+worker ranks all of them for each run by a hash of both (rendezvous hashing): they come to the same ranks without a word.
+The runs of a queue of which a worker is the first are its share. A worker that has none of its own due takes from the end
+of another's share. A share whose head stands still is left: its worker is dead or full, or takes other queues. The
+next in rank take its runs as their own, until one of them loses a claim.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from itertools import takewhile
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
+from prefect.client.schemas.objects import FlowRun, WorkerStatus
+from prefect.exceptions import ObjectNotFound
+
+from jittask_prefect.warm.places import PACE, DueRun, is_batch
+
+STILL = timedelta(seconds=0.5)
+ANSWERS = 5  # and as many answers of the server longer: a claim is a few of them
+NEXT = 2 * PACE  # runs of a share that its worker is about to take
+BUSY = 20
+"""So many times longer a worker with due runs of its own waits for others: they are likely to be as busy."""
+Share = tuple[str, UUID | None]
+"""A worker and a work queue."""
+Before = dict[UUID, list[Share]]
+"""The shares of the workers that come before this one, by flow run."""
+
+
+@dataclass
+class Turns:
+    """The order in which a worker goes for flow runs.
+
+    Attributes:
+        name: This worker's.
+        workers: The names of the pool's workers, with or without this one.
+    """
+
+    name: str
+    workers: Collection[str] = ()
+    _left: set[Share] = field(default_factory=set)
+    _heads: dict[Share, tuple[UUID, datetime]] = field(default_factory=dict)
+
+    def sort(
+        self, due: Sequence[DueRun], now: datetime, answer_seconds: float
+    ) -> list[DueRun]:
+        """The runs that this worker goes for, in their order.
+
+        Args:
+            due: All runs that are due or will be soon, as the server has them in this moment.
+            now: This moment.
+            answer_seconds: How long an answer of the server takes.
+        """
+        patience = STILL + timedelta(seconds=ANSWERS * answer_seconds)
+        before = self._before(due)
+        if self._stand_still(due, before, now, patience):
+            before = self._before(due)
+        own = _own(due, before)
+        if _any_due(own, now):
+            return own
+
+        others: defaultdict[Share, list[DueRun]] = defaultdict(list)
+        for run in due:
+            for share in before[run.flow_run.id][:1]:
+                others[share].append(run)
+        spare = [
+            run
+            for runs in others.values()
+            for run in runs[NEXT:]
+            if now - run.begins > patience
+        ]
+        # One for which this worker is the next in rank, so that others without due runs take other ones.
+        spare.sort(key=lambda run: len(before[run.flow_run.id]), reverse=True)
+        return own + spare[-1:]
+
+    def lost(self, flow_run: FlowRun) -> None:
+        """Another worker has claimed a run, so workers before this one may take their runs again."""
+        for name in takewhile(self.name.__ne__, self._ranking(flow_run)):
+            self._left.discard((name, flow_run.work_queue_id))
+
+    def _stand_still(
+        self,
+        due: Sequence[DueRun],
+        before: Before,
+        now: datetime,
+        patience: timedelta,
+    ) -> set[Share]:
+        """The shares that are left from now on: their heads were due at the last poll already."""
+        heads: dict[Share, tuple[UUID, datetime]] = {}
+        for run in due:
+            key = run.flow_run.id
+            for share in before[key][:1]:
+                if share not in heads:
+                    last, since = self._heads.get(share, (None, now))
+                    heads[share] = key, max(run.begins, since if last == key else now)
+
+        self._heads = heads
+        if _any_due(_own(due, before), now):
+            patience *= BUSY
+        found = {s for s, (_, since) in heads.items() if now - since > patience}
+        self._left |= found
+        return found
+
+    def _before(self, due: Sequence[DueRun]) -> Before:
+        """The shares of the workers that come before this one, by flow run.
+
+        Of a batch's flow runs each worker has one, before any has a second one.
+        """
+        found: Before = {}
+        of_batch: defaultdict[str, Counter[Share]] = defaultdict(Counter)
+        for run in sorted(due, key=lambda run: run.flow_run.id):
+            flow_run = run.flow_run
+            queue = flow_run.work_queue_id
+            shares = [(name, queue) for name in self._ranking(flow_run)]
+            shares = [share for share in shares if share not in self._left]
+            if is_batch(flow_run):
+                have = of_batch[repr(flow_run.parameters)]
+                shares.sort(key=have.__getitem__)
+                have[shares[0]] += 1
+            found[flow_run.id] = shares[: shares.index((self.name, queue))]
+        return found
+
+    def _ranking(self, flow_run: FlowRun) -> list[str]:
+        """The pool's workers, the first one of a flow run first."""
+        key = flow_run.id.bytes
+
+        def place(name: str) -> bytes:
+            return blake2b(key + name.encode(), digest_size=8).digest()
+
+        return sorted({self.name, *self.workers}, key=place)
+
+
+def _own(due: Iterable[DueRun], before: Before) -> list[DueRun]:
+    return [run for run in due if not before[run.flow_run.id]]
+
+
+def _any_due(runs: Iterable[DueRun], now: datetime) -> bool:
+    return any(run.begins <= now for run in runs)
+
+
+async def workers_of_pool(client: PrefectClient, pool: str) -> list[str]:
+    """The names of a pool's workers that live, by their heartbeats."""
+    online = WorkerFilterStatus(any_=[WorkerStatus.ONLINE])
+    about = WorkerFilter(status=online)
+    try:
+        found = await client.read_workers_for_work_pool(pool, about)
+    except ObjectNotFound:
+        return []
+    return [worker.name for worker in found]
