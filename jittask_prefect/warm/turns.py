@@ -24,10 +24,10 @@ from prefect.exceptions import ObjectNotFound
 
 from jittask_prefect.warm.places import PACE, DueRun, is_batch
 
-STILL = timedelta(seconds=0.5)
+STILL = timedelta(seconds=1)
 ANSWERS = 5  # and as many answers of the server longer: a claim is a few of them
 NEXT = 2 * PACE  # runs of a share that its worker is about to take
-BUSY = 20
+BUSY = 10
 """So many times longer a worker with due runs of its own waits for others: they are likely to be as busy."""
 Share = tuple[str, UUID | None]
 """A worker and a work queue."""

@@ -65,8 +65,8 @@ def test_runs_of_a_worker_that_takes_none_are_anothers_until_that_one_is_faster(
     [first] = [name for name in FOUR[:2] if sorted_by(Turns(name, FOUR[:2]), due, 0)]
     [other] = set(FOUR[:2]) - {first}
     worker = Turns(other, FOUR[:2])
-    assert sorted_by(worker, due, -5) == sorted_by(worker, due, 0.4) == []
-    assert sorted_by(worker, due, 0.6) == due
+    assert sorted_by(worker, due, -5) == sorted_by(worker, due, 0.9) == []
+    assert sorted_by(worker, due, 1.1) == due
     assert sorted_by(worker, due, -5) == due, "of the next minute"
     assert sorted_by(worker, runs(1, queue=FIRST), 0) in ([], runs(1, queue=FIRST))
 
@@ -102,8 +102,8 @@ def test_a_worker_without_runs_takes_from_the_end_of_anothers() -> None:
     own = sorted_by(worker, due, 0)
     others = [run for run in due if run not in own]
     assert sorted_by(worker, others, 0.1) == [], "the other one has just begun"
-    assert sorted_by(worker, others[1:], 1) == [others[-1]]
-    assert sorted_by(worker, others[-4:], 1.2) == [], "about to be taken"
+    assert sorted_by(worker, others[1:], 1.1) == [others[-1]]
+    assert sorted_by(worker, others[-4:], 1.3) == [], "about to be taken"
 
 
 # Workers that share a list for a while
