@@ -11,22 +11,28 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import takewhile
+from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
+import anyio
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 
+from jittask_prefect.warm.outage import NO_ANSWER
 from jittask_prefect.warm.places import PACE, DueRun, is_batch
 
 STILL = timedelta(seconds=1)
-ANSWERS = 5  # and as many answers of the server longer: a claim is a few of them
+CLAIMS = 3  # and as many claims of this worker longer, by its last one: a busy server is slow for all
 NEXT = 2 * PACE  # runs of a share that its worker is about to take
+LEAVE_SECONDS = 1.0  # for the answer to a worker that ends
 BUSY = 10
 """So many times longer a worker with due runs of its own waits for others: they are likely to be as busy."""
 Share = tuple[str, UUID | None]
@@ -42,24 +48,23 @@ class Turns:
     Attributes:
         name: This worker's.
         workers: The names of the pool's workers, with or without this one.
+        claim_seconds: How long this worker's last claim took.
     """
 
     name: str
     workers: Collection[str] = ()
+    claim_seconds: float = 0.0
     _left: set[Share] = field(default_factory=set)
     _heads: dict[Share, tuple[UUID, datetime]] = field(default_factory=dict)
 
-    def sort(
-        self, due: Sequence[DueRun], now: datetime, answer_seconds: float
-    ) -> list[DueRun]:
+    def sort(self, due: Sequence[DueRun], now: datetime) -> list[DueRun]:
         """The runs that this worker goes for, in their order.
 
         Args:
             due: All runs that are due or will be soon, as the server has them in this moment.
             now: This moment.
-            answer_seconds: How long an answer of the server takes.
         """
-        patience = STILL + timedelta(seconds=ANSWERS * answer_seconds)
+        patience = STILL + timedelta(seconds=CLAIMS * self.claim_seconds)
         before = self._before(due)
         if self._stand_still(due, before, now, patience):
             before = self._before(due)
@@ -144,6 +149,13 @@ def _own(due: Iterable[DueRun], before: Before) -> list[DueRun]:
 
 def _any_due(runs: Iterable[DueRun], now: datetime) -> bool:
     return any(run.begins <= now for run in runs)
+
+
+async def leave_pool(client: PrefectClient, pool: str, name: str) -> None:
+    """Take a worker that ends out of its pool at once: by its heartbeats, others would leave it runs for two minutes."""
+    path: Any = f"/work_pools/{quote(pool, safe='')}/workers/{quote(name, safe='')}"
+    with suppress(*NO_ANSWER), anyio.move_on_after(LEAVE_SECONDS):
+        await client.request("DELETE", path)
 
 
 async def workers_of_pool(client: PrefectClient, pool: str) -> list[str]:

@@ -55,7 +55,7 @@ from jittask_prefect.warm.places import (
 from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
 from jittask_prefect.warm.stop import drain
 from jittask_prefect.warm.tally import counted
-from jittask_prefect.warm.turns import Turns, workers_of_pool
+from jittask_prefect.warm.turns import Turns, leave_pool, workers_of_pool
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 REPORT_SECONDS = 20.0  # for a worker that ends to report its runs' ends
@@ -123,6 +123,7 @@ class JittaskWorker(
                 for run in list(self._active.values()):
                     await run.finished.wait()
             await self._children.stop()
+            await leave_pool(self.client, self._work_pool_name, self.name)
             self._stop_metrics()
             await APILogHandler.aflush()
         await super().teardown(*exc_info)
@@ -179,8 +180,7 @@ class JittaskWorker(
             due = [await self._deployments.due_run(run, moment) for run in found]
             # Some have begun meanwhile.
             due = [d for d in due if d.flow_run.id not in self._active]
-            answer_seconds = self._places.answer_seconds
-            self._waiting = self._turns.sort(due, clock.now(), answer_seconds)
+            self._waiting = self._turns.sort(due, clock.now())
             batches = sum(is_batch(run.flow_run) for run in self._waiting)
             warm = max(min(len(self._waiting), self._places.pace), min(batches, PACE))
             if warm > 1:  # they begin beside each other
@@ -281,6 +281,8 @@ class JittaskWorker(
             and state.is_scheduled()
             and await self._propose_pending_state(run.flow_run)
         )
+        now = asyncio.get_running_loop().time()
+        self._turns.claim_seconds = now - run.since
         if not won:  # and other runs of that answer may be gone as well
             self._waiting.clear()
             self._turns.lost(run.flow_run)

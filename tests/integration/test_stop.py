@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -214,8 +215,16 @@ def test_a_process_that_is_killed_in_the_wait_for_the_rate_costs_nothing(
 
 
 def test_a_worker_with_nothing_at_work_ends_at_once(place: Place, workers: Any) -> None:
-    pid, _ = workers(60)
+    pid, log = workers(60)
+    [name] = re.findall(r"Worker '([^']+)' started!", log.read_text())
+    assert name in of_pool(place)
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     until(lambda: ended(pid), 10, every=0.02)
     print(f"ended {time.monotonic() - began:.2f} s after the signal")
+    assert name not in of_pool(place), "others need not wait for its heartbeats"
+
+
+def of_pool(place: Place) -> list[str]:
+    found = place.api.call("POST", "/work_pools/jittask/workers/filter", {})
+    return [one["name"] for one in found]

@@ -32,7 +32,7 @@ def runs(number: int, queue: UUID = TASKS, **parameters: str) -> list[DueRun]:
 
 
 def sorted_by(worker: Turns, due: Sequence[DueRun], seconds: float) -> list[DueRun]:
-    return worker.sort(due, NINE + timedelta(seconds=seconds), 0.0)
+    return worker.sort(due, NINE + timedelta(seconds=seconds))
 
 
 def test_a_worker_alone_takes_all_in_their_order() -> None:
@@ -171,7 +171,7 @@ class Workers:
             for key, run in self._left.items()
             if key not in worker.going_for and run.due <= at + timedelta(seconds=10)
         ]
-        worker.waiting = worker.turns.sort(known[:200], at, 0.05)
+        worker.waiting = worker.turns.sort(known[:200], at)
         worker.polls = now + self._some(1)
 
     def _begin(self, worker: Worker, now: float) -> None:
