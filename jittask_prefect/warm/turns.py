@@ -30,7 +30,8 @@ from jittask_prefect.warm.outage import NO_ANSWER
 from jittask_prefect.warm.places import PACE, DueRun, is_batch
 
 STILL = timedelta(seconds=1)
-CLAIMS = 3  # and as many claims of this worker longer, by its last one: a busy server is slow for all
+CLAIMS, AT_MOST = 3, timedelta(seconds=5)
+"""And as many claims of this worker longer, by its last one: a busy server is slow for all."""
 NEXT = 2 * PACE  # runs of a share that its worker is about to take
 LEAVE_SECONDS = 1.0  # for the answer to a worker that ends
 BUSY = 10
@@ -64,7 +65,8 @@ class Turns:
             due: All runs that are due or will be soon, as the server has them in this moment.
             now: This moment.
         """
-        patience = STILL + timedelta(seconds=CLAIMS * self.claim_seconds)
+        claims = timedelta(seconds=CLAIMS * self.claim_seconds)
+        patience = STILL + min(claims, AT_MOST)
         before = self._before(due)
         if self._stand_still(due, before, now, patience):
             before = self._before(due)

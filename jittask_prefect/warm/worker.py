@@ -272,6 +272,7 @@ class JittaskWorker(
 
     async def _claim(self, run: ActiveRun) -> bool:
         """Make a run Pending; whether no other worker was faster."""
+        begun = asyncio.get_running_loop().time()
         # The poll's answer may be old, and the server lets a run that another worker completed meanwhile become
         # Pending again.
         run.flow_run = await self.client.read_flow_run(run.flow_run.id)
@@ -281,8 +282,7 @@ class JittaskWorker(
             and state.is_scheduled()
             and await self._propose_pending_state(run.flow_run)
         )
-        now = asyncio.get_running_loop().time()
-        self._turns.claim_seconds = now - run.since
+        self._turns.claim_seconds = asyncio.get_running_loop().time() - begun
         if not won:  # and other runs of that answer may be gone as well
             self._waiting.clear()
             self._turns.lost(run.flow_run)
