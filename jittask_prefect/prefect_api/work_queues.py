@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.client import WARM_POOL
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class AppQueue:
         queue: The queue.
         status: Prefect's status of the queue; `missing` where there is no such queue.
         names: The deployments in the queue.
+        kind: The pool's type where no worker takes the queue; None where there is no such pool.
     """
 
     pool: str
     queue: str
     status: str
     names: tuple[str, ...]
+    kind: str | None = None
 
     @property
     def served(self) -> bool:
@@ -44,11 +47,14 @@ class AppQueue:
             return f"{problem}: `jittask deploy` gives the app's pool"
 
         problem = f"no worker takes the work queue {self.queue} of the pool {self.pool} ({told})"
-        return f"{problem}: start one: `jittask worker --pool {self.pool}`, or `jittask up`"
+        if self.kind in (None, WARM_POOL):
+            return f"{problem}: start one: `jittask worker --pool {self.pool}`, or `jittask up`"
+        command = f"prefect worker start --pool {self.pool}"
+        return f"{problem}: start one of its type {self.kind}: `{command}`"
 
 
 def app_queues(api: Api, there: Iterable[ServerDeployment]) -> list[AppQueue]:
-    """The work queues with deployments of an app, by pool and name; one call for each pool.
+    """The work queues with deployments of an app, by pool and name; one call for each pool, two where no worker takes a queue.
 
     Args:
         api: Prefect.
@@ -64,7 +70,10 @@ def app_queues(api: Api, there: Iterable[ServerDeployment]) -> list[AppQueue]:
         for pool in {pool for pool, _ in names}
         for queue in (api.queues(pool) if pool else [])
     }
-    return [
+    made = [
         AppQueue(*place, status.get(place) or "missing", tuple(found))
         for place, found in sorted(names.items())
     ]
+    without = {queue.pool for queue in made if queue.pool and not queue.served}
+    kinds = {pool: api.pool_kind(pool) for pool in without}
+    return [replace(queue, kind=kinds.get(queue.pool)) for queue in made]

@@ -104,6 +104,16 @@ def test_a_pool_that_is_missing_is_named(fake: FakePrefect) -> None:
     assert "no worker takes the work queue shop.tasks of the pool heavy" in text
 
 
+def test_a_pool_of_another_type_has_workers_of_that_type(fake: FakePrefect) -> None:
+    fake.ensure_pool("heavy", "docker")
+    ((state, text),) = told(fake, deployment("tasks.A", "heavy", "shop"))
+    assert state == "warning"
+    assert text == (
+        "no worker takes the work queue shop of the pool heavy (tasks.A): "
+        "start one of its type docker: `prefect worker start --pool heavy`"
+    )
+
+
 def test_a_pool_that_somebody_deleted_is_told_with_what_brings_it_back(
     fake: FakePrefect,
 ) -> None:
