@@ -157,16 +157,25 @@ def changed_at(place: Place) -> dict[str, str]:
     return {name: each["updated"] for name, each in found if name != END}
 
 
+def saw_all_until(place: Place, mark: datetime) -> None:
+    """Let the last sync have been at `mark`: no run before it is missing."""
+    with place.app.engine().begin() as connection:
+        state_table.put(
+            connection, place.app.name, renewal_memory.MARK, mark.isoformat()
+        )
+
+
 def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
     before = changed_at(place)
     assert roll(place) == roll(place) == []
     assert changed_at(place) == before
-    # The text of what comes every minute holds for two hours, that of a daily task for a month.
-    later = clock.now() + 5 * HOUR
-    with place.app.engine().begin() as connection:
-        state_table.put(
-            connection, place.app.name, renewal_memory.MARK, later.isoformat()
-        )
+    # The text of what comes every minute holds for two hours, that of a daily task for a month: in its middle, whatever
+    # today is.
+    middle = (clock.now() + timedelta(days=31)).replace(day=15, hour=12)
+    saw_all_until(place, middle)
+    roll(place, middle)
+    later = middle + 5 * HOUR
+    saw_all_until(place, later)
     assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
     assert roll(place, later) == []
 
