@@ -23,6 +23,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -31,6 +32,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.prefect_api.client import WARM_POOL
 from jittask_prefect.server.commands import (
     HOST,
     environment,
@@ -177,7 +179,8 @@ class Embedded:
         )
         variables = {**environment(url, self.home), **(env or {})}
         process = self.worker.start(command, cwd, variables)
-        self.worker.adopt(_info(process.pid, url, pool))
+        info = _info(process.pid, url, pool)
+        self.worker.adopt(replace(info, drains=worker_type == WARM_POOL))
         return process
 
     def worker_running(

@@ -95,17 +95,21 @@ class Family:
         self._sessions |= {session for _, session in members}
         return [process for process, _ in members]
 
-    def end(self) -> list[int]:
+    def end(self, *, root_first: bool = False) -> list[int]:
         """End the family: the root last, so that flow runs can still report how they end.
 
         Each member gets SIGTERM, and SIGKILL after `GRACE` seconds; interrupted meanwhile (a second Ctrl-C), SIGKILL at
         once.
+
+        Args:
+            root_first: The root ends its family itself, and gets twice the time for that.
 
         Returns:
             The pids that survive.
         """
         asked: dict[psutil.Process, float] = {}
         now = time.monotonic()
+        alone = now + 2 * GRACE if root_first else now
         last, end = now + 3 * GRACE, now + 4 * GRACE
         members: list[psutil.Process] = []
         while now < end:
@@ -113,18 +117,27 @@ class Family:
                 if not (members := self.members()):
                     break
                 now = time.monotonic()
-                others = [member for member in members if member.pid != self._root]
-                for member in members if now > last else others or members:
+                for member in self._next(members, now < alone, now > last):
                     # SIGTERM once and not by group: to Prefect's worker a second one means SIGKILL.
                     since = asked.setdefault(member, now)
                     if since == now:
                         send(member, signal.SIGTERM)
-                    elif now > min(since + GRACE, last):
+                    elif now > min(max(since + GRACE, alone), last):
                         send(member, signal.SIGKILL)
                 time.sleep(POLL)
             except (KeyboardInterrupt, SystemExit):
-                last, end = 0.0, now + GRACE
+                alone, last, end = 0.0, 0.0, now + GRACE
         return [member.pid for member in members]
+
+    def _next(
+        self, members: list[psutil.Process], root_first: bool, all_at_once: bool
+    ) -> list[psutil.Process]:
+        """The members to end now."""
+        root = [member for member in members if member.pid == self._root]
+        others = [member for member in members if member.pid != self._root]
+        if all_at_once:
+            return members
+        return (root or others) if root_first else (others or root)
 
 
 def send(process: psutil.Process, number: signal.Signals) -> None:

@@ -28,6 +28,7 @@ class ServiceInfo:
         url: The API's address: the server's own, or that of the server which the worker asks.
         pool: The work pool of a worker; empty for a server.
         version: The version of Prefect.
+        drains: Whether the process ends its own processes, and lets tasks at work go on for a while before.
     """
 
     pid: int
@@ -35,6 +36,7 @@ class ServiceInfo:
     url: str
     pool: str
     version: str
+    drains: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -136,7 +138,7 @@ class Service:
         Returns:
             The pids that survive.
         """
-        survivors = self.family(info).end()
+        survivors = self.family(info).end(root_first=info is not None and info.drains)
         if self._process is not None:
             self._process.poll()
         if info is not None:

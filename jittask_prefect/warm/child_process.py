@@ -41,10 +41,7 @@ class ChildDied(Exception):
 
     def _how(self) -> str:
         if self.code == UNKNOWN_CODE:
-            return (
-                "an exit code that nobody can tell: its fork server had ended before. Somebody killed both, or the system "
-                "did for want of memory: the system's log tells"
-            )
+            return "an unknown exit code: its fork server was killed before. Did the system run out of memory? Its log tells"
         if self.code >= 0:
             return f"exit code {self.code}"
         try:
@@ -154,9 +151,10 @@ class ChildProcess:
                 self.ready.set_exception(ChildDied(code, self.killed_because))
                 self.ready.exception()  # read here, should nobody wait for it
         if not starting.done():  # the process ends as soon as it is there
-            process = await starting
-            await process.wait()
-            await process.code()
+            with contextlib.suppress(OSError):  # or does not begin: the worker ends
+                process = await starting
+                await process.wait()
+                await process.code()
 
     async def _begin(self, start: Start, end: socket.socket, life: int) -> Process:
         """Start the process; its ends of pipe and life are closed here."""

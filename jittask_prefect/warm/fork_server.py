@@ -26,6 +26,7 @@ import gc
 import json
 import os
 import random
+import signal
 import socket
 import sys
 import traceback
@@ -107,6 +108,7 @@ class ForkServer:
     def _become_child(self, prepared: Prepared, end: int, life: int) -> NoReturn:
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._send({"forked": os.getpid()})  # first of all: the worker waits
             end_with_parent(life)
             self._control.close()
@@ -149,6 +151,8 @@ def _seed() -> None:
 def main(arguments: list[str]) -> NoReturn:
     """Run the process; arguments as at the top of this module."""
     end, life = map(int, arguments[:2])
+    # A signal to all processes of a worker: who else could tell how the children end? The worker's end is this one's.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     by_pipe = end_with_parent(life)
     os.set_inheritable(end, False)
     control = socket.socket(fileno=end)

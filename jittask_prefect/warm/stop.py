@@ -33,7 +33,8 @@ async def drain(
             run.helpers.close()
     if not runs:
         return
-    ended = asyncio.gather(*(run.finished.wait() for run in runs))
+    # A task, since asyncio would log a gather that is cancelled, and that nobody waits for any more.
+    ended = asyncio.create_task(_all_ended(runs))
     with _second_signal() as again:
         message = "The worker stops: %d flow runs at work may go on for %g s. A second signal ends them at once."
         log.info(message, len(runs), seconds)
@@ -46,6 +47,11 @@ async def drain(
     if ended not in done:
         reason = "a second signal came" if done else f"{seconds:g} s are over"
         log.warning("The runs that are still at work are ended: %s", reason)
+
+
+async def _all_ended(runs: Collection[ActiveRun]) -> None:
+    for run in runs:
+        await run.finished.wait()
 
 
 @contextmanager

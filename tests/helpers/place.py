@@ -36,6 +36,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import Element, build_app
+from jittask_prefect.warm.drain import ENV_SECONDS
 
 T = TypeVar("T")
 NORMAL, ROWS = "tasks.NormalType", "tasks.DateFieldType"
@@ -296,13 +297,16 @@ def worker(
     queues: Sequence[str] = (),
     **env: str,
 ) -> Iterator[Embedded]:
-    """A real worker of the pool, which asks every second, in a folder that is not the app's; of all queues, or of some."""
+    """A real worker of the pool, which asks every second, in a folder that is not the app's; of all queues, or of some.
+
+    What is at work at its end is ended at once.
+    """
     here = Embedded(home)
     here.start_worker(
         os.environ["PREFECT_API_URL"],
         deployments.POOL,
         cwd=cwd,
-        env={"PREFECT_WORKER_QUERY_SECONDS": "1", **env},
+        env={"PREFECT_WORKER_QUERY_SECONDS": "1", ENV_SECONDS: "0", **env},
         worker_type=deployments.POOL_TYPE,
         limit=limit,
         queues=queues,

@@ -228,3 +228,19 @@ def test_a_worker_with_nothing_at_work_ends_at_once(place: Place, workers: Any) 
 def of_pool(place: Place) -> list[str]:
     found = place.api.call("POST", "/work_pools/jittask/workers/filter", {})
     return [one["name"] for one in found]
+
+
+def test_the_log_of_a_worker_that_ends_tells_of_no_child(place: Place) -> None:
+    """Of `jittask up`, which ends all processes of its worker."""
+    home = place.app.path.parent
+    with worker(home / "quiet", home, limit=4) as here:
+        log: Path = here.worker.log
+        until(lambda: "started!" in log.read_text(), 60, what="started")
+        running = here.worker_running()
+        assert running is not None
+        family = here.worker.family(running)
+        until(lambda: len(family.members()) >= 3, 60, what="a server and a child")
+    said = log.read_text()
+    assert "stopped!" in said
+    for word in ("has ended with", "never retrieved", "Traceback"):
+        assert word not in said, said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -290,12 +291,44 @@ def test_children_go_on_without_their_server_and_the_next_child_gets_another(
         assert await ask(fourth, "os.getppid() == LOADED_IN") is True
         first.kill()
         assert await ended(first) == -signal.SIGKILL
-        with pytest.raises(ChildDied, match="exit code that nobody can tell"):
+        with pytest.raises(ChildDied, match="an unknown exit code"):
             await ask(second, "os._exit(3)")
         assert await ended(second) == UNKNOWN_CODE
         assert await ask(third, "1 + 1") == 2
 
     with_children(flow_file(tmp_path), test)
+
+
+def test_a_signal_to_all_processes_of_a_worker_leaves_the_server_to_tell_how_children_end(
+    tmp_path: Path,
+) -> None:
+    async def test(children: Children) -> None:
+        first, second = [await children.ready() for _ in range(2)]
+        os.kill(await ask(first, "LOADED_IN"), signal.SIGTERM)
+        os.kill(second.pid, signal.SIGTERM)
+        assert await ended(second) == -signal.SIGTERM
+        with pytest.raises(ChildDied, match="exit code 3"):
+            await ask(first, "os._exit(3)")
+
+    with_children(flow_file(tmp_path), test)
+
+
+def test_a_worker_that_ends_while_a_child_starts_says_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(children: Children) -> None:
+        child = children.begin()
+        await asyncio.sleep(0.1)
+        child.kill()
+        assert await ended(child) == -signal.SIGKILL
+        await children.servers.stop()
+        await asyncio.sleep(0.1)
+        del child
+        children.begun.clear()
+        gc.collect()  # an error that nobody has read is told then
+
+    with_children(flow_file(tmp_path), test)
+    assert "never retrieved" not in caplog.text
 
 
 def test_changed_files_are_seen_by_child_and_server(tmp_path: Path) -> None:
