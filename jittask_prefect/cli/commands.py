@@ -33,6 +33,7 @@ from jittask_prefect.cli.options import (
 from jittask_prefect.cli.queries import QUERIES
 from jittask_prefect.cli.scaffolding import init, new
 from jittask_prefect.cli.terminal import (
+    edge,
     err,
     out,
     prepare,
@@ -138,8 +139,10 @@ def doctor() -> None:
     states = set()
     for found in findings(the_app(), clock.now()):
         states.add(found.state)
-        word = f"[{colours[found.state]}]{found.state}[/]"
-        out.print(f"{word} {found.about}: {escape(found.text)}")
+        word, (first, *rest) = found.state, found.lines(edge())
+        told = f"[{colours[word]}]{word}[/]{escape(first.removeprefix(word))}"
+        out.print(told, emoji=False)
+        print_lines(rest)
     if "wrong" in states:
         raise typer.Exit(1)
 

@@ -70,7 +70,7 @@ def as_api(there: ServerDeployment) -> Json:
 
 
 def comparable(fields: Json) -> Json:
-    """The fields of the app's body, or of the API's answer, so that equal ones compare equal."""
+    """The fields of the app's body, or of the API's answer, in a form in which equal fields compare equal."""
     # Somebody's own schedule that rests is none of ours; slots of ours count always.
     schedules = [
         schedule

@@ -143,7 +143,7 @@ def _leave(
 
 
 def refuse_old_names(api: Api) -> None:
-    """Refuse a server with deployments from before flows had their app's name: nobody knows whose they are.
+    """Refuse a server with deployments whose flows lack an app's name: their app cannot be known.
 
     Raises:
         ConfigError: There are such deployments.
@@ -250,7 +250,7 @@ def _fill(api: Api, form: Json, there: ServerDeployment | None) -> None:
 def existing(
     app: App, api: Api, wanted: Mapping[str, Deployment]
 ) -> dict[str, ServerDeployment]:
-    """The app's deployments on the server, also those that somebody took the app's tag from.
+    """The app's deployments on the server, also deployments whose app tag somebody has removed.
 
     Args:
         app: The app.

@@ -38,7 +38,7 @@ POOL_TYPE = "jittask"
 SYNC = "jittask.sync"
 FLOW_FILE = "jittask_flows.py"
 WORKING_DIRECTORY = "{{ $PWD }}"
-"""The folder of prefect.yaml, as `prefect deploy` fills it in."""
+"""The folder of prefect.yaml, which `prefect deploy` fills in."""
 EVERY_MINUTE = {
     "interval": 60,
     "anchor_date": "2020-01-01T00:00:00Z",
@@ -76,7 +76,7 @@ ROW_FORM: Json = {
     },
     "required": ["row"],
 }
-"""The Run form of a task of rows: whoever runs it in Prefect names a row. The flow runs that jittask makes are not checked by it."""
+"""The Run form of a task of rows, which asks for a row. The flow runs that jittask makes are not checked against the form."""
 NO_PARAMETERS = {"title": "Parameters", "type": "object", "properties": {}}
 log = logging.getLogger("jittask")
 
@@ -243,7 +243,7 @@ def own_names() -> set[str]:
 
 
 def sound_templates(app: App) -> list[Meta]:
-    """The templates without a mistake; `jittask check` tells of the others."""
+    """The templates without a mistake; `jittask check` lists the mistakes of the others."""
     return [template for template in app.templates() if not template_problems(template)]
 
 

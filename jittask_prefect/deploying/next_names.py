@@ -45,7 +45,7 @@ SPANS = (
     timedelta(days=1),
     timedelta.max,
 )
-"""Tasks are asked for together with those of about the same pace: a frequent one has a hundred runs in the days of a rare one."""
+"""Tasks of about the same pace are asked for together: a frequent task has a hundred runs in the time of one run of a rare task."""
 MARK = "named:"
 
 
@@ -186,7 +186,7 @@ def _name_syncs(app: App, api: Api, updated: str, now: datetime) -> int:
 
 
 def _put_name(api: Api, run: FlowRun, wanted: str) -> bool:
-    """Name a run; whether it had another name."""
+    """Name a run; True where the run had another name."""
     if run.name == wanted:
         return False
     api.name_run(run.id, wanted)

@@ -16,7 +16,7 @@ EVENTS = {
     "failed": ("Failed", "Crashed", "TimedOut"),
     "overdue": ("Late",),
 }
-"""The kinds of notices, and the states of a flow run that each tells of."""
+"""The kinds of notices, and for each kind the states of a flow run that cause a notice."""
 BODY = (
     "{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}"
     "{% if flow_run.state.message %}: {{ flow_run.state.message }}{% endif %}\n"

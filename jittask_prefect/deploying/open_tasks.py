@@ -1,4 +1,4 @@
-"""The tasks that may be ended, named for people: the ledger's, and the runs of schedules, which it knows once they begin."""
+"""The tasks that may be ended, named for people: the ledger's tasks, and the runs of schedules, which enter the ledger once they begin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jittask_prefect.rows.flow_runs import due_name, run_name
 from jittask_prefect.rows.row_labels import row_labels, row_of
 
 PAGE = 200
-"""Runs that are asked for, those that are due first."""
+"""Runs that are asked for at most, the earliest due first."""
 log = logging.getLogger("jittask")
 
 

@@ -28,7 +28,7 @@ def root_of(app: App) -> Path:
 
 
 def file_of(app: App) -> Path:
-    """The app's prefect.yaml; that of a project stands among the generated files, beside none of the team's."""
+    """The app's prefect.yaml. A project's file stands among the generated files, apart from the team's files."""
     folder = app.place.generated if app.place.in_project else root_of(app)
     return folder / PREFECT_FILE
 

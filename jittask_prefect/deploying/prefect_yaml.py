@@ -78,7 +78,7 @@ _Dumper.add_representer(str, _block_text)
 
 
 def write(app: App, now: datetime, out: Path | None = None) -> Path:
-    """Write prefect.yaml and, where it is missing, the file with the flows.
+    """Write prefect.yaml and, where missing, the file with the flows.
 
     Args:
         app: The app.
@@ -118,7 +118,7 @@ globals().update(flows_of(App(Path(__file__).{folder})))
 
 
 def write_flows(app: App) -> Path:
-    """Write the file with the flows where it is missing; a generated file of a project is always the present one."""
+    """Write the file with the flows where missing. The generated file of a project is always written anew."""
     file, made = app.place.generated / FLOW_FILE, flow_text(app)
     file.parent.mkdir(parents=True, exist_ok=True)
     stale = app.place.in_project and file.exists() and file.read_text() != made

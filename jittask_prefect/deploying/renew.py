@@ -39,7 +39,7 @@ from jittask_prefect.rows.template_planner import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
 MOST_LOST = 1000
-"""Occurrences of a task that are made again after a time without a server; the log tells of older ones."""
+"""Occurrences of a task that are made again after a time without a server; the log names older occurrences."""
 DROPPED_LOGGED = 5
 """Occurrences that a holiday policy drops, in the log of a changed schedule."""
 DROPPED_WITHIN = timedelta(days=400)
@@ -142,7 +142,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
     except PrefectApiError as error:
         api.ping()
         changes.append(Change(SYNC, "refused", f"its queue: {error}"))
-    # Refused ones, and those with a mistake in their files: later syncs go on from here.
+    # Refused templates, and templates with a mistake in their files: later syncs go on from here.
     for name in set(memories) - set(kept):
         if name in own_names() or not app.gone(name):
             until = memories[name].complete_until or last
@@ -155,7 +155,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
 def _restore_missing(
     app: App, api: Api, now: datetime, known: Mapping[str, Deployment]
 ) -> tuple[dict[str, ServerDeployment], list[Change]]:
-    """The deployments on the server, after known ones that somebody removed are there again."""
+    """The deployments on the server, once known deployments that somebody removed are there again."""
     changes: list[Change] = []
     there = dict(api.deployments(app_tag(app.name)))
     for name in [name for name in known if name not in there]:
@@ -186,7 +186,7 @@ def _review(
     same_rule = before if before is not None and before.rule == rule else None
     own_next = None
     if template is not None and template.own_times:
-        # The Type may answer otherwise each time; its answer stands until the instant has come.
+        # The Type may give another answer each time; the first answer holds until the instant has come.
         own_next = same_rule.own_next if same_rule else None
         if own_next is None or own_next <= now:
             own_next = own_next_time(template, now)
@@ -283,7 +283,7 @@ def _scheduled_runs(
 
 
 def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
-    """Change a deployment where it differs, and make its runs from the first lost run on."""
+    """Change a deployment that differs, and make its runs from the first lost run on."""
     changes: list[Change] = []
     root, wanted = root_of(app), review.wanted
     name, lost = review.name, review.lost

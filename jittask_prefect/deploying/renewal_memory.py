@@ -62,7 +62,7 @@ def remember(
     before: Mapping[str, Memory],
     after: Mapping[str, Memory],
 ) -> None:
-    """Keep the time of a renewal, and the memories that differ from those before."""
+    """Keep the time of a renewal, and the memories that have changed."""
     state_table.put(connection, app, MARK, now.isoformat())
     for name in {*before, *after}:
         memory = after.get(name)

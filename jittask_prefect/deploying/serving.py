@@ -74,7 +74,7 @@ def prepare(apps: Sequence[App], pool: str | None = None) -> Serving:
 
 
 def environment_for(apps: Sequence[App]) -> dict[str, str]:
-    """The variables that tell a worker which apps it has."""
+    """The environment variables that name a worker's apps."""
     return {ENV_SERVED: served_text((str(app.path), app.name) for app in apps)}
 
 
@@ -87,7 +87,7 @@ def _make_ready(app: App, api: Api, pool: str) -> None:
 def refuse_shared(
     apps: Sequence[App], environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Refuse several apps that share what only one app can have: a name, or a variable of the environment.
+    """Refuse several apps that share a name or an environment variable, of which each app needs its own.
 
     Raises:
         ArgumentError: The apps share something.

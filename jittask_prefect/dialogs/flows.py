@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from jittask_prefect.dialogs.actions import Actions
 from jittask_prefect.dialogs.fields import Form, signed
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form, parameters
 from jittask_prefect.dialogs.options import clean_title
-from jittask_prefect.dialogs.submit import Result, submit
+from jittask_prefect.dialogs.result import Result
+from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import (
     ConfigError,
@@ -30,6 +32,7 @@ from jittask_prefect.errors import (
 )
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.answers import LogLine
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_slug, of_app, prefect_name, slug
@@ -71,7 +74,6 @@ def flows_of(app: App, storage: Path | None, actions_for: ActionsFor) -> dict[st
 
 def _function(app: App, dialog: Dialog, actions_for: ActionsFor) -> Callable[..., Any]:
     async def run(**values: Any) -> Any:
-        logger = get_run_logger()
         context = FlowRunContext.get()
         this = context.flow_run if context else None
         run_id = str(this.id) if this else None
@@ -85,20 +87,39 @@ def _function(app: App, dialog: Dialog, actions_for: ActionsFor) -> Callable[...
             )
         except JittaskError as error:
             problems = error.problems if isinstance(error, ConfigError) else [error]
-            for problem in problems:
-                logger.error("%s", problem)
+            await _log(app, run_id, logging.ERROR, map(str, problems))
             return Failed(message=f"refused: {error}"[:MAX_MESSAGE])
         if result.failed:
-            logger.error("%s", result.message)
+            await _log(app, run_id, logging.ERROR, [result.message])
             return Failed(message=result.message[:MAX_MESSAGE])
-        logger.info("%s", result.message)
-        for text, link in result.links.items():
-            logger.info("%s: %s", text, link)
+        to = (f"{text}: {link}" for text, link in result.links.items())
+        await _log(app, run_id, logging.INFO, [result.message, *result.notes, *to])
         return Completed(message=result.message)
 
     run.__name__ = run.__qualname__ = dialog.function
     run.__doc__ = dialog.about
     return run
+
+
+async def _log(app: App, run_id: str | None, level: int, texts: Iterable[str]) -> None:
+    """Log the answer to a form, so that its page shows the answer as soon as the run has ended.
+
+    Prefect's UI asks for the log of an ended run once. Prefect's own logging sends lines up to two seconds later.
+    """
+    logger, lines = get_run_logger(), [LogLine(t, level, clock.now()) for t in texts]
+    sent = False
+    if run_id is not None:
+        try:
+            await asyncio.to_thread(_send, app, run_id, lines)
+            sent = True
+        except JittaskError:
+            pass  # Prefect's logging tries again
+    for line in lines:
+        logger.log(level, "%s", line.message, extra={"send_to_api": not sent})
+
+
+def _send(app: App, run_id: str, lines: Sequence[LogLine]) -> None:
+    connect(app).add_logs(run_id, lines)
 
 
 def _run_name(dialog: Dialog) -> str:

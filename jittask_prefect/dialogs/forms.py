@@ -60,26 +60,26 @@ DIALOGS = (
     Dialog(RETRY, "**Retry failed tasks**, all or those of one task: what was completed does not run again."),
 )  # fmt: skip
 END_FIELDS = (
-    choice("task", "Task", about="What is executing, overdue, or next",
+    choice("task", "Task", about="Tasks that execute, are overdue, or come next",
            source="open tasks"),
-    Field("taskId", "or its id", LINE, "A task's, or a flow run's, from the address of its page",
-          "0190f3a2-…"),
+    Field("taskId", "or its id", LINE, "The id in the address of its flow run's page, or the id of the task",
+          "0190f3a2-6b1e-7a52-9c3d-2f1b8c4d5e6f"),
 )  # fmt: skip
 RUN_FIELDS = (
     choice("task", "Task", about="The task that runs once, now", example="Daily report", source="tasks",
            required=True),
-    Field("row", "Row", LINE, "The row's key, for a date field task", "42"),
+    Field("row", "Row", LINE, "The key of a row; a date field task needs one", "42"),
     Field("argDict", "Arguments", JSON, "Keyword arguments for the function of a scheduled task, as JSON",
           '{"region": "north"}'),
 )  # fmt: skip
 RETRY_FIELDS = (
-    choice("task", "Task", about="Whose failed tasks run again; with a day, all tasks where empty", source="tasks"),
+    choice("task", "Task", about="The task whose failures run again; empty: all tasks, since the day below", source="tasks"),
     Field("since", "Failed since", DAY, "Only tasks that failed on this day or later"),
 )  # fmt: skip
 EDITED = choice(
     "task",
     "Task",
-    about="A field that stays empty leaves what the task has",
+    about="The task to change; an empty field below changes nothing",
     example="Daily report",
     source="tasks",
     required=True,
@@ -88,7 +88,7 @@ VERSION = Field(
     "version",
     "Version",
     matching("^[0-9a-f]{16}$"),
-    "Of the task when the link filled the form in; leave it as it is",
+    "The task's version when the form was filled in; leave this field as it is",
 )
 NEW_LAYOUT = (
     "title", "startField", "due", "filter", "startDate", "startTime", "repeats", "holidays", "ends", "what", "limits",
@@ -135,7 +135,7 @@ def _fields(name: str, rows: bool | None, *, code: bool) -> Iterable[Field]:
     if name == EDIT:
         edited = [for_editing(field) for field in (*TASK_FIELDS, *codes)]
         titles = [field.title for field in edited if field.clearable]
-        about = "What to take away; the field itself stays as it is, or empty"
+        about = "Fields whose value to take away; leave the fields themselves as they are, or empty"
         return [
             EDITED,
             *edited,

@@ -100,7 +100,7 @@ def _changed(*names: str) -> tuple[Tab, Tab]:
 
 DAYS_OF_MONTH = ("days", "week", "weekdays", "workdays", "monthEnd")
 GROUPS = (
-    Group("due", "Due", "When, counted from the date of the row, or from a first day on, e.g. an hour before", (
+    Group("due", "Due", "When the task is due, e.g. an hour before the row's date", (
         Tab(words.WHEN[0], says={"when": words.WHEN[0]}, clears=("atTime",)),
         Tab("That day at", _named("atTime"), {"when": words.WHEN[0]}, needs="atTime"),
         _offset("before", -1),
@@ -121,7 +121,7 @@ GROUPS = (
         _custom("Cron", "cron"),
         _custom("RRULE", "rrule"),
     )),
-    Group("holidays", "Holidays", "What becomes of a day that is a holiday, e.g. to the next working day", (
+    Group("holidays", "Holidays", "What happens to a due day that is a holiday, e.g. the next working day instead", (
         Tab("As any day", says={"skipHoliday": False, "workdaysOnly": False}),
         Tab("Not on holidays", _named("skipHoliday", "workdaysOnly", "holidayPolicy", "calendar", "calendarField"),
             defaults={"skipHoliday": True}, needs=ANY),
@@ -140,7 +140,7 @@ GROUPS = (
     Group("limits", "Limits", "Time limit, retries, how many at a time, e.g. 3 retries", _changed(
         "timeout", "retries", "retryDelay", "limit", "overlap", "rate", "parallel", "dispatch", "digest", "rowRuns",
     )),
-    Group("late", "When nothing ran in time", "After hours without a worker, e.g. Run the latest", _changed(
+    Group("late", "When nothing ran in time", "What happens to due times that passed without a worker, e.g. Run the latest", _changed(
         "missed", "grace", "lookback",
     )),
     Group("more", "More", "Tags, opening hours, time zone, arguments, e.g. the tag mail", _changed(

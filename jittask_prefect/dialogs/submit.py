@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
 from itertools import islice
@@ -32,6 +32,7 @@ from jittask_prefect.dialogs.forms import (
 )
 from jittask_prefect.dialogs.grouping import ungrouped
 from jittask_prefect.dialogs.options import MARK
+from jittask_prefect.dialogs.result import Result
 from jittask_prefect.dialogs.versions import outdated, remember, version_of
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.built_in import TASK_TYPES
@@ -48,7 +49,7 @@ from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import md, table
-from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.schedule.words import describe
 from jittask_prefect.validation import shown
 
@@ -56,25 +57,6 @@ SHOWN = 10
 """Occurrences of a preview."""
 SCHEDULE_AHEAD, ROWS_AHEAD = timedelta(days=400), timedelta(days=31)
 DUE = "%a %Y-%m-%d %H:%M"
-
-
-@dataclass(frozen=True)
-class Result:
-    """The effect of a form.
-
-    Attributes:
-        message: A sentence for the run's state.
-        page: The page in Markdown; empty where there is nothing to show.
-        name: The task's full name, for the page's key.
-        failed: Whether a part is left to do, as the message says.
-        links: The addresses that the run's log leads to, by their texts.
-    """
-
-    message: str
-    page: str = ""
-    name: str = ""
-    failed: bool = False
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def submit(
@@ -103,12 +85,13 @@ def submit(
     if dialog not in (NEW_SCHEDULED, NEW_DATE_FIELD):
         # The drop-down may be a minute old: other tasks are looked for.
         fields = [replace(f, schema=LINE) if f.name == "task" else f for f in fields]
+    chosen = values.get("task")
     values = ungrouped(values, fields, layout(dialog))
     submission = Submission(app, api, actions, now, fields, values)
     if dialog == EDIT:
         return submission.edit()
     if dialog == END:
-        return submission.end()
+        return submission.end(str(chosen or ""))
     if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
         return submission.make(rows=dialog == NEW_DATE_FIELD)
     if dialog == RETRY:
@@ -240,20 +223,35 @@ class Submission:
             there = self._deployments()
         except PrefectApiError:  # the task stands; the page has no links
             there = {}
-        to = self._links(name, there)
-        return Result(told, self._page(name, to), name, links=to)
+        to, notes = self._links(name, there), self._notes(name)
+        page = self._page(name, to, notes)
+        return Result(told, page, name, links=to, notes=notes)
 
-    def end(self) -> Result:
-        """End a task."""
+    def _notes(self, name: str) -> list[str]:
+        """What is left to do by hand: a function that nobody has written yet."""
+        inner = folder.inner_file(self.app, name)
+        own = self.app.template(name).cfg.funcType != "Global"
+        if own and inner.exists() and inner.read_text() in (OF_ROWS, SCHEDULED):
+            place = f"{name.replace('.', '/')}/{inner.name}"
+            return [f"Its function only writes a line to the log: fill in {place}"]
+        return []
+
+    def end(self, chosen: str) -> Result:
+        """End a task; `chosen` is its text in the form's list."""
         given = [self.checked[n] for n in ("task", "taskId") if n in self.checked]
         if len(given) != 1:
             found = "both" if given else "nothing"
             allowed = "a task, or the id of one"
             raise invalid("Task", found, allowed)
-        task_id = str(given[0]).rpartition(MARK)[2]
+        task_id = str(given[0])
         answer = self.actions.end(task_id)
         before, after = answer["previousStatus"], answer["status"]
-        return Result(f"{task_id} was {before} and is {after}")
+        name, *_ = chosen.rsplit(MARK, 2)  # without the list's status and id
+        shown = name or task_id
+        told = f"{shown} was {before} and is {after}"
+        if not answer["changed"]:
+            told = f"{shown} is {after} already: nothing changed"
+        return Result(told, links=self._home())
 
     def run(self) -> Result:
         """Run a task outside its schedule, in a flow run of its own."""
@@ -261,6 +259,9 @@ class Submission:
         row, given = self.checked.get("row"), self.checked.get("argDict")
         name = template.fullName
         if isinstance(template, DateFieldType):
+            if row is None:
+                allowed = f"the key of a row of {template.model_name}"
+                raise invalid("Row", "nothing", allowed)
             if given is not None:
                 allowed = "nothing: the function gets the row"
                 raise invalid("Arguments", given, allowed)
@@ -296,7 +297,16 @@ class Submission:
             zone = template.timer.zone if template else self.app.zone
             since = start_of(day, zone)
         name = template.fullName if template else None
-        return Result(self.actions.retry(name, since))
+        told, to = self.actions.retry(name, since), {}
+        if name:
+            tag, base = of_app(self.app.name, name), links.base(self.api.ui_url)
+            to["Its runs"] = links.runs(tag=tag, at=base)
+        return Result(told, links={**to, **self._home()})
+
+    def _home(self) -> dict[str, str]:
+        """The address of the overview."""
+        base = links.base(self.api.ui_url)
+        return {"All tasks": links.overview(self.app.name, base)}
 
     @contextmanager
     def _told_of_fields(self) -> Iterator[None]:
@@ -308,7 +318,7 @@ class Submission:
 
     # The page
 
-    def _page(self, name: str, to: Mapping[str, str]) -> str:
+    def _page(self, name: str, to: Mapping[str, str], notes: Sequence[str]) -> str:
         """A preview of a task: its rule, its next occurrences, and links to the task and to its form."""
         template = self.app.template(name)
         lines = [f"## {md(template.title)}", ""]
@@ -316,6 +326,8 @@ class Submission:
             lines += self._preview(template)
         except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
             lines.append(f"No preview: {md(f'{type(error).__name__}: {error}')}")
+        for note in notes:
+            lines += ["", md(note)]
         lines += ["", *(f"- [{text}]({link})" for text, link in to.items())]
         return "\n".join(lines) + "\n"
 
@@ -330,7 +342,7 @@ class Submission:
             names = self.app.names("tasks")
             page = links.statistics(self.app.name, name, names, base)
             found["Its statistics, from the next sync on"] = page
-            found["All tasks"] = links.overview(self.app.name, base)
+            found |= self._home()
         if link := self._edit_link(template, there):
             found["Edit it"] = link
         return found

@@ -27,7 +27,7 @@ ALL_ROWS = "*"
 
 TITLE = Field(
     "title",
-    "Name",
+    "Task name",
     LINE,
     "What people call the task, in any language",
     "Remind the customer",
@@ -41,7 +41,7 @@ NAME = Field(
     matching("^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
     "The name of the folder",
     "RemindTheCustomer",
-    if_empty="Made from the name",
+    if_empty="made from the task name",
 )
 CODE = Field(
     "code",
@@ -118,7 +118,7 @@ TASK_FIELDS: tuple[Field, ...] = (
            key="timerCfg.calendar", source="calendars"),
     choice("timezone", "Time zone", about="An IANA name", example="Europe/Berlin", key="timerCfg.timezone",
            source="time zones"),
-    Field("window", "Opening hours", TEXT, "What comes outside waits for the next opening; a window on each line",
+    Field("window", "Opening hours", TEXT, "A task due outside waits for the next opening; a window on each line",
           "08:00 to 18:00 on working days"),
     Field("timezoneField", "Time zone of each row", LINE, "A text column of the row, or of a related row",
           "customer__timezone", key="timerCfg.timezoneField", rows=True),
@@ -128,7 +128,7 @@ TASK_FIELDS: tuple[Field, ...] = (
            key="type", source="types", clearable=False),
     Field("argDict", "Arguments", JSON, "Keyword arguments for the function, as a JSON object",
           '{"region": "north"}', rows=False),
-    choice("missed", "What was missed", words.MISSED, "What no worker ran in time", example="Run the latest",
+    choice("missed", "What was missed", words.MISSED, "Due times that passed without a worker", example="Run the latest",
            key="missed.policy", usual="latest"),
     Field("grace", "On time up to", SECONDS, "Seconds after the due time", "60", key="missed.grace", usual=60,
           if_empty="60"),
@@ -140,7 +140,7 @@ TASK_FIELDS: tuple[Field, ...] = (
           usual=43200, if_empty="12 hours"),
     Field("limit", "At a time", whole(1), "How many executions at most", "1", key="concurrency.limit",
           if_empty="no limit"),
-    choice("overlap", "What is one too many", words.OVERLAP, "With a number at a time", example="Wait",
+    choice("overlap", "When the limit is reached", words.OVERLAP, "What happens to a task that finds the limit reached", example="Wait",
            key="concurrency.overlap", usual="queue", parent="limit"),
     Field("rate", "At most", LINE, "How often the function begins, over all workers; per second, minute, hour, day",
           "100/minute", key="rate", if_empty="no limit"),

@@ -175,6 +175,9 @@ class Api(Protocol):
     def logs(self, run_id: str) -> list[LogLine]:
         """The first 200 lines of a flow run's log."""
 
+    def add_logs(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        """Add lines to a flow run's log at once; Prefect's own logging is up to two seconds behind."""
+
     def task_runs(self, run_id: str) -> dict[str, str]:
         """The names of a flow run's task runs by id, in the order in which they began."""
 

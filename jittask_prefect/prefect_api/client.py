@@ -29,16 +29,11 @@ from jittask_prefect.prefect_api.answers import (
 )
 from jittask_prefect.prefect_api.api import PAGE
 from jittask_prefect.prefect_api.connection import TIMEOUT, Connection, NotFound
+from jittask_prefect.prefect_api.job_templates import template_of_kind
 from jittask_prefect.prefect_api.settings import client_settings
 
 PING_TIMEOUT = 5.0
-# A pool of our type has no variables: the server checks them for each run, at a higher cost than the run's own. An
-# empty job configuration is refused.
-BASE_JOB_TEMPLATE: Mapping[str, Any] = {
-    "job_configuration": {"labels": {}},
-    "variables": {"type": "object", "properties": {}},
-}
-WARM_POOL = "jittask"
+RUN_LOGGER = "prefect.flow_runs"
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 T = TypeVar("T")
 
@@ -120,7 +115,7 @@ class PrefectApi:
     def ensure_pool(self, name: str, kind: str) -> str:
         if (there := self.pool_kind(name)) is not None:
             return there
-        template = _base_job_template(kind)
+        template = template_of_kind(kind)
         body = {"name": name, "type": kind, "base_job_template": template}
         try:
             self.call("POST", "/work_pools/", body)
@@ -299,6 +294,19 @@ class PrefectApi:
         body = {"logs": of_run, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
         return self._filter("/logs", LogLine, body)
 
+    def add_logs(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        made = [
+            {
+                "flow_run_id": run_id,
+                "name": RUN_LOGGER,
+                "level": line.level,
+                "message": line.message,
+                "timestamp": line.timestamp and line.timestamp.isoformat(),
+            }
+            for line in lines
+        ]
+        self.call("POST", "/logs/", made)
+
     def task_runs(self, run_id: str) -> dict[str, str]:
         of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
         asked = {**of_run, "sort": "EXPECTED_START_TIME_ASC"}
@@ -382,16 +390,6 @@ class PrefectApi:
 
 def _queues_path(pool: str) -> str:
     return f"/work_pools/{quote(pool, safe='')}/queues"
-
-
-def _base_job_template(kind: str) -> Mapping[str, Any]:
-    """The template of a new pool. Only Prefect knows those of its own types, and is imported for them."""
-    if kind == WARM_POOL:
-        return BASE_JOB_TEMPLATE
-    from prefect.workers.base import BaseWorker
-
-    worker = BaseWorker.get_worker_class_from_type(kind)
-    return worker.get_default_base_job_template() if worker else {}
 
 
 def preload() -> None:

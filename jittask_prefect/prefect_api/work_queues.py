@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.client import WARM_POOL
+from jittask_prefect.prefect_api.job_templates import WARM_POOL
 
 
 @dataclass(frozen=True)

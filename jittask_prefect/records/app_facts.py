@@ -1,4 +1,4 @@
-"""The facts that an app's overview is made of: of its tasks, of their numbers by hour, of what is wrong."""
+"""The facts of an app's overview: its tasks, their numbers by hour, and its faults."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AROUND = 24 * HOUR
 LATE_AFTER = timedelta(minutes=1)
 """A task that is due is called overdue after this time: a worker needs some seconds to begin a run."""
 IN_A_ROW = 2
-"""Failures one after the other from which on a task is listed as failing."""
+"""Consecutive failures from which on a task is listed as failing."""
 CALENDAR_ENDS = timedelta(days=60)
 """How long before its last published day a calendar is listed."""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What a template says of itself.
+    """The facts of a template.
 
     Attributes:
         name: The full name.
@@ -108,7 +108,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong now, in a line.
+    """A fault of the app, in a line.
 
     Attributes:
         kind: The kind.

@@ -19,7 +19,7 @@ from jittask_prefect.rows.flow_runs import PART, row_name
 def page_in_batch(
     api: Api, template: DateFieldType, key: str, where: Sequence[Any]
 ) -> str | None:
-    """The page of the newest task of a row; None where that task has a flow run of its own, or none yet.
+    """The page of the newest task of a row; None where that task has a flow run of its own, or no flow run yet.
 
     Args:
         api: Prefect.

@@ -1,4 +1,4 @@
-"""Reading the ledgers of an app: the databases of a template, and connections to those that have the tables."""
+"""Reading the ledgers of an app: the databases of a template, and connections to the databases with ledger tables."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from datetime import date, datetime, tzinfo
 
 
 def moment(at: datetime, now: datetime, zone: tzinfo) -> str:
-    """An instant as people say it: `today 09:00`, `Thu 3 Dec 09:00`, with the year where it is another one.
+    """An instant as people say it: `today 09:00`, `Thu 3 Dec 09:00`, with the year where that is not the present year.
 
     Args:
         at: The instant; aware.

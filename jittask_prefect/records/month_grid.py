@@ -21,7 +21,7 @@ from jittask_prefect.schedule.instants import DAY, TICK, day_after
 from jittask_prefect.schedule.timer import Series
 
 MOST_OCCURRENCES = 500
-"""Above this number each day only tells how many occurrences it has."""
+"""Above this number each day shows only the number of its occurrences."""
 MOST_A_DAY = 25
 MOST_ROWS = 2000
 """Above this number of rows with a date in these months no row is planned."""

@@ -1,4 +1,4 @@
-"""One page of an app: every task, the last hours and the next, a day hour by hour, what is wrong.
+"""One page of an app: every task, the last hours and the next, a day hour by hour, the faults.
 
 Everything here is pure: `overview_facts` asks databases and Prefect, `overview_markdown` and `overview_text` print.
 """
@@ -33,7 +33,7 @@ class TaskLine:
     """A task as the page shows it.
 
     Attributes:
-        facts: What the template says of itself.
+        facts: The template's own facts.
         next_due: When the next task is due, in the app's zone; None where nothing is known to come.
         next_count: How many rows are due on that day; None for a scheduled task, and for a day that is not counted.
         last: The last task that ended.
@@ -57,7 +57,7 @@ class TaskLine:
 
 @dataclass(frozen=True)
 class Group:
-    """The tasks of a tag, what is wrong first."""
+    """The tasks of a tag, faulty tasks first."""
 
     name: str
     tasks: Sequence[TaskLine]
@@ -65,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Hour:
-    """An hour of the picture, and how many tasks of each status are due in it."""
+    """An hour of the chart, and the number of tasks of each status that are due in that hour."""
 
     start: datetime
     counts: Mapping[str, int]
@@ -90,7 +90,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class DayHour:
-    """An hour of the day with all that is due in it."""
+    """An hour of the day with the tasks that are due in that hour."""
 
     start: datetime
     tasks: Sequence[Planned]
@@ -105,7 +105,7 @@ class Overview:
         title: The app's title.
         zone: The app's zone, in which the page's times are.
         now: The present instant, in that zone.
-        wrong: What is wrong now, the worst first.
+        wrong: The present faults, the worst first.
         groups: The tasks by tag, a group with troubles first.
         hours: The last 24 hours and the next.
         day: The day that is shown hour by hour.
@@ -133,7 +133,7 @@ class Overview:
 
     @property
     def calm(self) -> tuple[str, str]:
-        """What a page without troubles says, in short and in a sentence: single failures are named."""
+        """The words of a page without troubles, in short and in a sentence: single failures are named."""
         failed = sum(task.failed for task in self.tasks)
         if not failed:
             return "All is well", "nothing is overdue, failing or paused"
@@ -356,7 +356,7 @@ def _rows_that_day(
     due: datetime | None,
     pending: Counter[tuple[str, date]],
 ) -> int | None:
-    """How many rows are still due on the day of the next one; None beyond the counted days."""
+    """How many rows are still due on the day of the next due row; None beyond the counted days."""
     _, end = near_window(facts.now, facts.zone)
     if not task.rows or due is None or due >= end or task.name in facts.uncounted:
         return None

@@ -51,7 +51,7 @@ from jittask_prefect.rows.template_planner import fingerprint
 from jittask_prefect.schedule.instants import DAY, TICK
 
 MOST_OCCURRENCES = 5000
-"""Occurrences of a schedule that are counted one by one in a window."""
+"""Occurrences of a schedule that are counted singly in a window."""
 log = logging.getLogger("jittask")
 Window = tuple[datetime, datetime]
 _counted: WeakKeyDictionary[Meta, dict[Window, Counter[datetime] | None]] = (
@@ -133,7 +133,7 @@ def _paused(app: App, now: datetime) -> list[Trouble]:
 
 
 def _name_rows(app: App, ledger: LedgerFacts) -> None:
-    """Add the labels of the rows that the page names: those of tasks that have failed in a row."""
+    """Add the labels of the rows that the page names: the rows of consecutive failures."""
     rows = {
         (name, last.row)
         for name, last in ledger.last.items()

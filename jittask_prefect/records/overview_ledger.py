@@ -73,7 +73,7 @@ def read_ledger(
     border: datetime,
     facts: LedgerFacts,
 ) -> None:
-    """Add what one ledger says to the facts of an app.
+    """Add the facts of one ledger to the facts of an app.
 
     Args:
         connection: To the database.
@@ -96,7 +96,7 @@ def read_ledger(
 
 
 def _status(now: datetime) -> ColumnElement[Any]:
-    """The status for people: a pending task is overdue some time after its due time, or the opening that it waits for."""
+    """The status for people: a pending task is overdue some time after its due time, or after the opening for which the task waits."""
     late = and_(entries.c.status == "pending", late_before(now - LATE_AFTER))
     return case((late, "overdue"), else_=entries.c.status)
 
@@ -106,7 +106,7 @@ def read_open(
 ) -> None:
     """Add the open tasks of one ledger, counted by template and status; arguments as of `read_ledger`."""
     c = entries.c
-    # Grouped by the columns of a subquery: to PostgreSQL the same expression with parameters of its own is another one.
+    # Grouped by the columns of a subquery: PostgreSQL takes the same expression with other parameters for a different one.
     shown, due = _status(now).label("shown"), late_from.label("due")
     columns = (c.app, c.template, shown, due)
     of = select(*columns).where(c.status.in_(OPEN)).subquery().c
@@ -196,7 +196,7 @@ def _read_last(
     now: datetime,
     facts: LedgerFacts,
 ) -> None:
-    """The last tasks of each template: those that ended of its newest instant, the worst of them by name."""
+    """The ended tasks of each template's newest instant; the worst of these tasks by name."""
     instants = _newest_instants(connection, app, names, now)
     if not instants:
         return
@@ -249,7 +249,7 @@ def _newest_instants(
 
 
 def _ended_by_status(app: str, instants: Mapping[str, datetime]) -> Select[Any]:
-    """The ended tasks of each template's instant, counted by status: number, last end, and the id of one of them."""
+    """The ended tasks of each template's instant, counted by status: number, last end, and the id of one such task."""
     c = entries.c
     at = union_all(
         *(

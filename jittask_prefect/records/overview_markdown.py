@@ -1,4 +1,4 @@
-"""An app's page as Markdown, for Prefect's UI: every text of users stands in it as plain text."""
+"""An app's page as Markdown, for Prefect's UI: users' texts stand in the page as plain text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jittask_prefect.records import charts
 from jittask_prefect.records.app_facts import HOUR, Kind, Trouble
 from jittask_prefect.records.moments import day_text
 from jittask_prefect.records.overview import DayHour, Overview, Planned, TaskLine
+from jittask_prefect.records.overview_troubles import MOST_NAMED
 
 MOST_WRONG = 20
 """Lines of troubles; the others are counted."""
@@ -23,7 +24,7 @@ TITLE, RULE, MESSAGE = 60, 200, 120
 MOST_PAGE = 200_000
 """Characters of the page at most."""
 MOST_IN_AN_HOUR = 12
-"""Tasks that an hour of the day names; it counts the others."""
+"""Tasks that an hour of the day names; further tasks are counted."""
 HEAD = ("task", "when", "next due", "last", "pending", "overdue", "failed, 24 h", "")
 HALF_A_DAY = 12
 OTHERS = "Other tasks"
@@ -36,10 +37,10 @@ class PageLinks:
     """What the page's links need.
 
     Attributes:
-        run: The id of the dialog that runs a task now; empty where the dialog is missing.
+        run: The id of the dialog that runs a task now; empty without the dialog.
         edit: By task, the address of its filled form for editing.
         retry: The id of the dialog that runs failed tasks again; empty where the dialog is missing.
-        forms: By text, the addresses of forms that are about no single task.
+        forms: By text, the addresses of forms that concern no single task.
         editing: The id of the dialog for editing; a task without a filled form opens it with the task chosen.
     """
 
@@ -106,7 +107,7 @@ class _Writer:
         old = "where that is more than 15 minutes ago, no worker runs the sync"
         return f"As of {self.page.as_of}; {old}."
 
-    # What is wrong
+    # Faults
 
     def wrong(self) -> Iterator[str]:
         """A line for each trouble."""
@@ -154,9 +155,8 @@ class _Writer:
         failed = sum(task.failed for task in tasks)
         told = [f"{len(tasks):,} tasks", f"{pending:,} pending"]
         told += [f"{executing:,} at work"] if executing else []
-        yield " · ".join(
-            [*told, f"{overdue:,} overdue", f"{failed:,} failed in 24 hours"]
-        )
+        told += [f"{overdue:,} overdue", f"{failed:,} failed in 24 hours"]
+        yield " · ".join(told) + self._failing(tasks)
         hours = {hour.start: hour.counts for hour in page.hours}
         chart = charts.data_uri(charts.by_hour(hours, page.now))
         yield from ("", f"![The last 24 hours and the next]({chart})", "")
@@ -215,12 +215,26 @@ class _Writer:
             return "0"
         return f"[{count:,}]({self._runs(task.facts.name, status)})"
 
+    def _failing(self, tasks: Sequence[TaskLine]) -> str:
+        """The tasks that failed in 24 hours, the most failures first; each leads to the failed runs."""
+        failing = sorted((t for t in tasks if t.failed), key=lambda t: -t.failed)
+        if not failing:
+            return ""
+        named = [
+            f"[{md(task.facts.title, TITLE)}]({self._failed_runs(task)})"
+            for task in failing[:MOST_NAMED]
+        ]
+        more = len(failing) - len(named)
+        return f": {', '.join(named)}" + (f" and {more:,} more" if more else "")
+
+    def _failed_runs(self, task: TaskLine) -> str:
+        tag, since = of_app(self.page.app, task.facts.name), self.page.since
+        return links.runs("error", tag=tag, start=since, end=since + 48 * HOUR)
+
     def _failed(self, task: TaskLine) -> str:
         if not task.failed:
             return "0"
-        tag, since = of_app(self.page.app, task.facts.name), self.page.since
-        end = since + 48 * HOUR
-        to = links.runs("error", tag=tag, start=since, end=end)
+        since, to = self.page.since, self._failed_runs(task)
         found = f"[{task.failed:,}]({to})"
         if self.to.retry:
             about = {"task": _label(task), "since": since.date().isoformat()}
@@ -328,7 +342,7 @@ def rows_text(count: int) -> str:
 
 
 def planned_text(hour: DayHour, safe: Safe) -> str:
-    """The tasks of an hour in a line, e.g. `Contract reminder (12 rows), Rent`; past ones with their status.
+    """The tasks of an hour in a line, e.g. `Contract reminder (12 rows), Rent`; past tasks with their status.
 
     Args:
         hour: The hour.

@@ -39,7 +39,7 @@ from jittask_prefect.records.overview_sign import sign_of_change
 
 MARK = "overview"
 AGAIN = timedelta(minutes=10)
-"""The age at which a page is written again although it says the same."""
+"""The age at which a page is written again, although its text is the same."""
 MOST_EDIT_LINKS = 40
 """Above this number of tasks the forms for editing open with the task alone: a filled form is a long address."""
 FORMS = {
@@ -75,7 +75,7 @@ class Written(BaseModel, frozen=True):
 
 
 def refresh(app: App, api: Api, now: datetime) -> bool:
-    """Write the page where something on it has changed; whether it was written.
+    """Write the page where its text has changed; True where it was written.
 
     Args:
         app: The app.

@@ -38,7 +38,7 @@ class PrefectFacts:
 
 
 def without_prefect(why: str) -> PrefectFacts:
-    """The facts where no server is known; `why` is told among the troubles."""
+    """The facts where no server is known; `why` stands among the troubles."""
     return PrefectFacts(troubles=[Trouble(Kind.SERVER, why)])
 
 
@@ -48,7 +48,7 @@ def prefect_facts(
     now: datetime,
     there: Mapping[str, ServerDeployment] | None = None,
 ) -> PrefectFacts:
-    """What Prefect says of an app; where it does not answer, a trouble says so.
+    """Prefect's facts of an app; a server that does not answer is a trouble.
 
     Args:
         app: The app.

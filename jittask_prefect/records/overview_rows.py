@@ -29,7 +29,7 @@ MOST_DATES = 1000
 MOST_IN_ALL = 10_000
 """Different dates of all templates: planning them takes about a second."""
 MOST_OCCURRENCES = 5000
-"""Occurrences of a template that are counted one by one."""
+"""Occurrences of a template that are counted singly."""
 AT_ONCE = 50
 """Templates in a statement."""
 BAD_DATES = (ValueError, TypeError, OverflowError)
@@ -37,7 +37,7 @@ log = logging.getLogger("jittask")
 VALUES = ("starts", "ends", "own_1", "own_2")
 """The names of a row's dates, then of its own zone and calendar, in a statement; null where the task has none."""
 Pair = tuple[tuple[Any, ...], int]
-"""The values of a row that decide when it is due, and the number of rows that have them."""
+"""The values that decide when a row is due, and the number of rows with these values."""
 
 
 @dataclass
@@ -128,7 +128,7 @@ def _asked(
 
 
 def _types(scan: Scan) -> object:
-    """Dates of one type come out of a union as they went in."""
+    """A union returns dates of a single type unchanged."""
     return tuple(repr(getattr(scan.model, column.key).type) for column in scan.dates)
 
 

@@ -1,4 +1,4 @@
-"""An app's page for a terminal of any width; narrow ones get a paragraph for each task instead of a table."""
+"""An app's page for a terminal of any width; a narrow terminal gets a paragraph for each task instead of a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_WRONG, TROUBLE = 20, 240
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#@"
 ASCII = str.maketrans({"…": "~", "–": "-", "·": "|", "“": '"', "”": '"'})
-"""One character for one, so that columns stay below each other."""
+"""Each character has a single substitute, so that columns stay below each other."""
 HEAD = ("task", "next", "last", "pend", "late", "fail")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the tasks of an app now, a line each: overdue, failing in a row, switched off."""
+"""The faults of an app's tasks, a line each: overdue, failing in a row, disabled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jittask_prefect.records.overview import TaskLine
 
 MOST_NAMED = 5
-"""Tasks that a line names; it counts the others."""
+"""Tasks that a line names; further tasks are counted."""
 
 
 def troubles_of(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
@@ -38,7 +38,7 @@ def troubles_of(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
         if task.state in ("disabled", "paused"):
             paused.setdefault(task.state, []).append(line)
     for state, found in paused.items():
-        how = "switched off" if state == "disabled" else "paused in Prefect"
+        how = "disabled" if state == "disabled" else "paused in Prefect"
         yield Trouble(Kind.PAUSED, f"{how}: {listed(found)}")
 
 

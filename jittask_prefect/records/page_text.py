@@ -16,7 +16,7 @@ from jittask_prefect.records.statistics import STATUSES, Statistics, duration_te
 from jittask_prefect.schedule.words import describe
 
 MAX_NEXT, MAX_MOVES = 10, 20
-"""Occurrences in the table of the next ones, and in the table of moved ones."""
+"""Occurrences in the table of next occurrences, and in the table of moved occurrences."""
 SPREAD_HEAD = ("", "half within", "95 % within", "longest", "runs measured")
 REASON_HEAD = ("tasks", "status", "reason", "last due")
 ONLY_IN_PREFECT = " A waiting run of a schedule is in Prefect alone until it begins."
@@ -67,7 +67,7 @@ def _past(template: Meta, numbers: Statistics) -> Iterator[str]:
     yield from (f"### {md(template.title)}: last {len(numbers.days)} days", "")
     chart = charts.data_uri(charts.by_day(numbers.days))
     yield from (f"![Tasks by day and status]({chart})", "")
-    # The counts are those of `jittask records` for the span. The links show the runs that Prefect still has.
+    # `jittask records` gives the same counts for the span. The links show the runs that Prefect still has.
     tag = of_app(template.app.name, template.fullName)
     start, end = numbers.start, numbers.end
     head = [

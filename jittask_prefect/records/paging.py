@@ -172,7 +172,7 @@ class UnknownRuns:
 
 
 def _names(run: FlowRun) -> set[str]:
-    """The ids by which the ledger may know a run: its own, and its task's.
+    """The ids by which the ledger may know a run: the run's own id, and its task's.
 
     A task whose first run came too early, in a pause of the app or at a limit, is entered with the run that followed.
     """

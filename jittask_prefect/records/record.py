@@ -1,4 +1,4 @@
-"""A record: a task as people see it, whether the ledger, Prefect or a row's dates know of it."""
+"""A record: a task as people see it, from the ledger, from Prefect, or from a row's dates."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ class Record:
 
     @property
     def late_from(self) -> datetime | None:
-        """From when on the task is late: its due time, or the opening that it waits for, or waited for."""
+        """The instant after which the task is late: its due time, or the opening for which the task waits or waited."""
         return self.opening or self.due
 
     @property
     def status(self) -> str:
-        """The status for people: a pending task is overdue after its due time, or the opening that it waits for."""
+        """The status for people: a pending task is overdue after its due time, or after the opening for which the task waits."""
         late = self.late_from is not None and self.late_from < self.as_of
         return "overdue" if late and self.state == "pending" else self.state
 

@@ -65,7 +65,7 @@ class TemplateHistory:
     Attributes:
         template: The template's full name.
         rule: The template's timer in a sentence; empty where the template is gone.
-        state: Why the row has no tasks of the template; empty where it has.
+        state: Why the row has no tasks of the template; empty where the row has some.
         origin: The value and the offset that the due times come from.
         records: The tasks and the occurrences that do not take place, by due time.
         earlier: The number of older tasks that are left out.
@@ -230,7 +230,7 @@ class _Reader:
             return self.template.timer
 
     def history(self, count: int, past: int) -> TemplateHistory:
-        """The tasks; `count` future ones and `past` past ones at most."""
+        """The tasks: at most `count` future tasks and `past` past tasks."""
         template, now = self.template, self.now
         found = TemplateHistory(template.fullName, template.title, describe(self.timer))
         series: Series | None = None
@@ -262,7 +262,7 @@ class _Reader:
         return found
 
     def _no_tasks(self) -> str:
-        """Why the row has no tasks of the template; empty where it has."""
+        """Why the row has no tasks of the template; empty where the row has some."""
         template = self.template
         if self.row is None:
             return "the row is gone"

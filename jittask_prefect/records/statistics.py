@@ -29,7 +29,7 @@ MOST_DAYS = 400
 DAYS_AT_ONCE = 60
 """Days that a statement counts."""
 MEASURED = 10_000
-"""Runs, the newest, whose duration and lateness are read singly."""
+"""The newest runs, whose duration and lateness are read singly."""
 MOST_MESSAGES, MOST_REASONS, MESSAGE_LENGTH = 10_000, 10, 200
 OTHERS = "other reasons"
 _NUMBER = re.compile(r"\d+")

@@ -35,7 +35,7 @@ from jittask_prefect.rows.template_planner import fingerprint
 
 PREFIX, MARK = "page:", "pages"
 MAX_PAGES, MAX_SECONDS = 5, 1.0
-"""Pages that a sync writes, and the seconds after which it begins no other."""
+"""Pages that a sync writes at most, and the seconds after which the sync begins no further page."""
 PAUSE = timedelta(minutes=5)
 """The age at which a page is written again on the same day."""
 CLOCK_SKEW = timedelta(minutes=1)
@@ -134,7 +134,7 @@ def _templates_ended(app: App, since: datetime) -> set[str]:
 def _due_pages(
     app: App, api: Api, now: datetime, pages: Mapping[str, Page]
 ) -> Iterator[tuple[str, Page]]:
-    """Write some pages: those of changed templates first, then the oldest."""
+    """Write some pages: first the pages of changed templates, then the oldest pages."""
     templates = app.templates()
     current = {template.fullName: _version(template) for template in templates}
 

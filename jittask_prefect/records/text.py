@@ -78,7 +78,7 @@ def _note(task: Record) -> str:
 
 
 def moved(record: Record) -> str:
-    """Why a task is due at another time than its nominal occurrence; empty where it is not."""
+    """Why a task is due at another time than its nominal occurrence; empty where both are the same."""
     if record.nominal is None or record.due in (None, record.nominal):
         return ""
     nominal = f"{record.nominal:%a %Y-%m-%d %H:%M}"

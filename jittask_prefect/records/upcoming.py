@@ -32,7 +32,7 @@ from jittask_prefect.schedule.timer import Occurrence, Series
 
 FIRST_SPAN = timedelta(days=1)
 MOST_PROBLEMS = 20
-"""The rows that cannot be read or planned and are named one by one."""
+"""The rows that cannot be read or planned and are named singly."""
 BAD_DATES = (ValueError, TypeError, OverflowError)
 
 
@@ -53,7 +53,7 @@ class Nearest:
         self.problems: list[str] = []
 
     def add(self, record: Record) -> None:
-        """Keep a task, and drop the farthest one above the limit."""
+        """Keep a task, and drop the farthest task above the limit."""
         if self.row not in (None, record.row):
             return
         insort(self.records, record, key=self._rank)
@@ -220,7 +220,7 @@ def pending_records(
     plan: Sequence[Action],
     now: datetime,
 ) -> list[Record]:
-    """The pending tasks among a row's future occurrences; those ended or done already are left out.
+    """The pending tasks among a row's future occurrences, without occurrences that have ended or are done already.
 
     Args:
         template: The template.
@@ -306,7 +306,7 @@ def _of_ledger(
 def _of_schedule(
     template: Meta, before: datetime, now: datetime, kept: Nearest
 ) -> None:
-    """Keep the occurrences of a scheduled task, except those ended before they began."""
+    """Keep the occurrences of a scheduled task, except occurrences that were ended before they began."""
     series = template.series()
     if series is None:
         return

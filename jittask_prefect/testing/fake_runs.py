@@ -26,6 +26,7 @@ class FakeRuns(FakeDeployments):
     def __init__(self) -> None:
         super().__init__()
         self.all_runs: dict[str, dict[str, Any]] = {}
+        self.all_logs: dict[str, list[LogLine]] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -156,7 +157,11 @@ class FakeRuns(FakeDeployments):
 
     def logs(self, run_id: str) -> list[LogLine]:
         self._called("logs")
-        return []
+        return list(self.all_logs.get(run_id, ()))
+
+    def add_logs(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        self._called("add_logs")
+        self.all_logs.setdefault(run_id, []).extend(lines)
 
     def task_runs(self, run_id: str) -> dict[str, str]:
         self._called("task_runs")

@@ -129,7 +129,7 @@ class Child:
                 self._pipe.send({"ready": os.getpid(), "version": VERSION})
                 while True:
                     job = await jobs.get()
-                    # A task has a context of its own: nothing of a run is seen by the next.
+                    # A task has a context of its own: a run sees nothing of the run before.
                     answer = await asyncio.create_task(self._answer(job))
                     if (figures := tally.of_process()) is not None:
                         figures.flush()
@@ -227,7 +227,7 @@ class Child:
 
 
 async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
-    """Execute a flow run; the error, where one was outside of the flow, as text."""
+    """Execute a flow run; an error outside of the flow, as text."""
     # For a deployment's run Prefect opens a websocket that tells whether somebody suspends the run: half of a
     # short run's time, and a task is never suspended. The engine reads the run again, with its deployment.
     unwatched = flow_run.model_copy(update={"deployment_id": None})
@@ -289,7 +289,7 @@ async def call_hooks(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> Non
 
 @contextmanager
 def without_heartbeat() -> Iterator[None]:
-    """Prefect's settings without a heartbeat, unless the settings name one.
+    """Prefect's settings without a heartbeat, unless the settings set a heartbeat.
 
     The worker notices when a child dies; a heartbeat costs a thread and an event for each run.
     """

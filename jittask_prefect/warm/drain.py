@@ -1,4 +1,4 @@
-"""The drain of a process whose worker stops: what is at work goes on for a while, and nothing else begins."""
+"""The drain of a process whose worker stops: executing tasks go on for a while, and no further task begins."""
 
 from __future__ import annotations
 
@@ -70,4 +70,4 @@ class Drain:
 
 
 DRAIN: ContextVar[Drain | None] = ContextVar("jittask_drain", default=None)
-"""The drain of this process; None where no worker would begin one."""
+"""The drain of this process; None where no worker would begin a drain."""

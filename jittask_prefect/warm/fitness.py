@@ -1,4 +1,4 @@
-"""Whether a process may be forked: threads, processes and connections that it has are lost or shared in a copy."""
+"""Whether a process may be forked: a copy loses threads and child processes, and shares connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flow file of an app, as the worker knows it, and the environment of the processes that load it."""
+"""A flow file of an app, as the worker knows the file, and the environment of the processes that load the file."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ForkServer:
         self._control, self._life = control, life
 
     def serve(self, file: str, directory: str) -> NoReturn:
-        """Load a flow file, and make children of it until the worker is gone or needs no others.
+        """Load a flow file, and fork children until the worker is gone or needs no more.
 
         Args:
             file: The flow file.
@@ -143,7 +143,7 @@ def _clients() -> tuple[SyncClientContext, AsyncClientContext] | None:
 
 
 def _seed() -> None:
-    """Give this process random numbers of its own; Python does so for `random` by itself."""
+    """Give this process random numbers of its own; Python reseeds only the module `random`."""
     if numpy := sys.modules.get("numpy.random"):
         numpy.seed(random.SystemRandom().getrandbits(32))
 

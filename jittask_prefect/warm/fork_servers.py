@@ -1,4 +1,4 @@
-"""The fork servers of a worker, one for each app, and the apps that get none."""
+"""The fork servers of a worker, one for each app, and the apps without a fork server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jittask_prefect.warm.outage import Log
 from jittask_prefect.warm.process_start import Process, start_by_exec
 
 BY_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
-"""Whether this system has what a fork server needs; on macOS a fork without exec is not safe."""
+"""Whether a fork server works on this system; on macOS a fork without exec is not safe."""
 
 
 class ForkServers:
@@ -112,7 +112,7 @@ class ForkServers:
         return server
 
     def _leave(self, flow_file: FlowFile, server: ForkServerProcess) -> None:
-        """Ask nothing of a server any more; it ends with its last child, whose exit code it tells."""
+        """Send a server no further request. The server ends with its last child, and reports that child's exit code."""
         self._leaving.add(server)
         if self._servers.get(flow_file) is server:
             del self._servers[flow_file]

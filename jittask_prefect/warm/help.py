@@ -29,7 +29,7 @@ class Help:
         return self._begun > 0
 
     def ask(self, number: int) -> None:
-        """Ask the worker for so many helpers; 0: for no further ones."""
+        """Ask the worker for so many helpers; 0: for no further helper."""
         with self._changed:
             self._unanswered += 1
         self._send({"help": number})

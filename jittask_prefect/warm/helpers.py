@@ -16,7 +16,7 @@ from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.outage import Log
 
-# For the rows at work in helpers when their leader has died, before the flow run's end is told.
+# For the rows that helpers execute when their leader has died, before the flow run's end is reported.
 LAST_ROWS_SECONDS = 5.0
 
 
@@ -56,7 +56,7 @@ class Helpers:
         return len(self._tasks)
 
     def want(self, number: int) -> None:
-        """Have so many helpers, as far as the worker has room; 0: no further ones begin."""
+        """Have so many helpers, as far as the worker has room; 0: no further helper begins."""
         self._wanted = number
         while len(self._tasks) < number and self._room() > 0:
             self._started += 1
@@ -106,7 +106,7 @@ class Helpers:
     async def _request(
         self, child: ChildProcess, number: int
     ) -> tuple[str | None, int | None]:
-        """Have a child help; why it cannot, or its pid where it died."""
+        """Have a child help; the reason why the child cannot, or its pid where it died."""
         if not self._wanted:
             self._children.release(child)
             return None, None

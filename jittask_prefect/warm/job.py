@@ -27,7 +27,7 @@ DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are
 
 
 class JittaskJobConfiguration(BaseJobConfiguration):
-    """The needs of a flow run. Of job variables only the app's folder and name are read: a process is of one app."""
+    """The needs of a flow run. Only the app's folder and name are read of the job variables: a process serves a single app."""
 
     file: str = ""
     function: str = ""

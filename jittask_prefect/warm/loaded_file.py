@@ -41,7 +41,7 @@ class LoadedFile:
         self._times = modification_times(file)
 
     def prepare(self) -> None:
-        """Have the flows make ready what their runs share."""
+        """Have the flows prepare the objects that their runs share."""
         for flow in self._flows.values():
             getattr(flow, FORK_ATTRIBUTE, lambda: None)()
 

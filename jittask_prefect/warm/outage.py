@@ -34,7 +34,7 @@ def refused(error: BaseException) -> bool:
 
 
 class Outage:
-    """The state of the server: answering, or away since some time.
+    """The state of the server: answering, or down since an instant.
 
     Args:
         log: Gets a line at the begin of an outage, each minute, and at the end.

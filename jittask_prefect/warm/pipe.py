@@ -49,7 +49,7 @@ FORK_ATTRIBUTE = "_jittask_fork"
 UPGRADE = "upgrade"
 """The begin of the reason why a process of another release cannot work for its worker."""
 VERSION = version("jittask-prefect")
-"""The release that this process has loaded: after an upgrade, a process that is started has another one than its worker."""
+"""The release that this process has loaded: after an upgrade, a new process has another release than its worker."""
 LIMIT = 64_000_000
 """Bytes of a message: parameters take 512 KiB at most, a log line 1 MB."""
 

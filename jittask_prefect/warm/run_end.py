@@ -1,4 +1,4 @@
-"""The end of flow runs whose process did not report it: told to Prefect, and to the flow's hooks."""
+"""The end of flow runs whose process died before it reported the end: Prefect and the flow's hooks are informed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jittask_prefect.warm.outage import NO_ANSWER, Log, Outage, one_line, refuse
 from jittask_prefect.warm.places import ActiveRun
 
 AGAIN_SECONDS = 1.0  # between two attempts
-# How long the end of a run is told again while the server answers everything else: its place is needed.
+# How long the report of a run's end is repeated while the server answers all other requests: the run's place is needed.
 AGAIN_AT_MOST = 120.0
 PUT_BACK = "put back: its worker ended before it began"
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The stop of a warm worker: what is at work may go on for a while, unless a second signal comes."""
+"""The stop of a warm worker: executing runs may go on for a while, unless a second signal comes."""
 
 from __future__ import annotations
 

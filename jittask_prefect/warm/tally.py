@@ -1,4 +1,4 @@
-"""Figures that a process counts for its worker's metrics; a process whose worker has none counts nothing."""
+"""Figures that a process counts for its worker's metrics; without metrics the process counts nothing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Tally:
             self._seconds[name].append(seconds)
 
     def set_level(self, value: float, *name: str) -> None:
-        """Take a number down that replaces the last one."""
+        """Record a number in place of the last number."""
         with self._gate:
             self._levels[name] = value
 

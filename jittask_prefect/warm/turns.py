@@ -1,4 +1,4 @@
-"""Which of a pool's workers claims a flow run: each run has a first worker, and the others leave it to that one.
+"""Which of a pool's workers claims a flow run: each run has a first worker, to which the others leave the run.
 
 All workers of a pool read the same list of due flow runs, and all but one of those that go for its head lose. So each
 worker ranks all of them for each run by a hash of both (rendezvous hashing): they come to the same ranks without a word.
@@ -31,15 +31,15 @@ from jittask_prefect.warm.places import PACE, DueRun, is_batch
 
 STILL = timedelta(seconds=1)
 CLAIMS, AT_MOST = 3, timedelta(seconds=5)
-"""And as many claims of this worker longer, by its last one: a busy server is slow for all."""
+"""Further waiting, counted in this worker's claims at the pace of its last claim: a busy server is slow for all."""
 NEXT = 2 * PACE  # runs of a share that its worker is about to take
 LEAVE_SECONDS = 1.0  # for the answer to a worker that ends
 BUSY = 10
-"""So many times longer a worker with due runs of its own waits for others: they are likely to be as busy."""
+"""The factor by which a worker with due runs of its own waits longer for other workers: these are likely as busy."""
 Share = tuple[str, UUID | None]
 """A worker and a work queue."""
 Before = dict[UUID, list[Share]]
-"""The shares of the workers that come before this one, by flow run."""
+"""The shares of the workers that come before this worker, by flow run."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Turns:
             for run in runs[NEXT:]
             if now - run.begins > patience
         ]
-        # One for which this worker is the next in rank, so that others without due runs take other ones.
+        # A run for which this worker is the next in rank, so that other idle workers take other runs.
         spare.sort(key=lambda run: len(before[run.flow_run.id]), reverse=True)
         return own + spare[-1:]
 
@@ -117,7 +117,7 @@ class Turns:
         return found
 
     def _before(self, due: Sequence[DueRun]) -> Before:
-        """The shares of the workers that come before this one, by flow run.
+        """The shares of the workers that come before this worker, by flow run.
 
         Of a batch's flow runs each worker has one, before any has a second one.
         """

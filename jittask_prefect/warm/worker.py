@@ -29,7 +29,7 @@ from prefect.workers.base import BaseVariables, BaseWorker, BaseWorkerResult
 
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.prefect_api.api import BY_HAND
-from jittask_prefect.prefect_api.client import BASE_JOB_TEMPLATE, WARM_POOL
+from jittask_prefect.prefect_api.job_templates import BASE_JOB_TEMPLATE, WARM_POOL
 from jittask_prefect.schedule import clock
 from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool

@@ -70,6 +70,19 @@ class Shop:
             row.startsAt = now + due + timedelta(hours=1)
             session.commit()
 
+    def orders(self, count: int) -> None:
+        """Unpaid orders that are cancelled at one instant, 20 seconds from now; the task fails for one of them."""
+        now = datetime.now(ZoneInfo(self.app.timezone)).replace(tzinfo=None)
+        pay_by = now.replace(microsecond=0) + timedelta(hours=-2, seconds=20)
+        model = self.app.getElement("models.Order")
+        with Session(self.app.engine()) as session:
+            for key in range(2001, 2001 + count):
+                item = "Lamp" if key == 2043 else "Chair"
+                about = {"customer": f"Customer {key}", "email": f"{key}@example.com"}
+                row = model(id=key, item=item, amount=1, payBy=pay_by, **about)
+                session.add(row)
+            session.commit()
+
     def status(self, key: int) -> str | None:
         """The status of an appointment's earliest open or completed task."""
         query = text(
@@ -91,6 +104,10 @@ def shop(
         folder,
         ignore=shutil.ignore_patterns(".jittask", "*.db*", "__pycache__"),
     )
+    inner = folder / "tasks/OrderCancel/inner.py"
+    refuses = 'if rowData.item == "Lamp":\n        raise RuntimeError("the stock system does not know the item")'
+    first = 'rowData.status = "cancelled"'
+    inner.write_text(inner.read_text().replace(first, f"{refuses}\n    {first}", 1))
     prepare(folder / ".jittask", prefect_database)
     env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
         "JITTASK_APP": str(folder)
@@ -227,7 +244,7 @@ def browser(chromium: playwright.Browser, shop: Shop) -> Iterator[Browser]:
 def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None:
     # Fill in the dialog.
     browser.dialog("jittask.new-date-field-task")
-    browser.field("Name").fill("Call the customer")
+    browser.field("Task name").fill("Call the customer")
     browser.choose("Model and date field", "Appointment · models.Appointment.startsAt")
     assert len(browser.labels()) <= 15
     browser.tab("Due", "Before")
@@ -284,7 +301,7 @@ def test_only_the_fields_of_the_chosen_tab_are_there(
 ) -> None:
     browser.dialog("jittask.new-scheduled-task")
     assert "Weekdays" not in browser.labels() and len(browser.labels()) <= 15
-    browser.field("Name").fill("Water the plants")
+    browser.field("Task name").fill("Water the plants")
     browser.field("Start").click()
     browser.page.get_by_role("gridcell").get_by_role("button").last.click()
     browser.tab("Repeats", "Cron")
@@ -315,16 +332,16 @@ def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> Non
     browser.goto("/artifacts/key/stats-shop--tasks-appointmentreminder")
     browser.sees("Edit the task", 120).click()
     browser.page.get_by_role("heading", name="Parameters").wait_for()
-    assert browser.field("Name").input_value() == before["title"]
+    assert browser.field("Task name").input_value() == before["title"]
     assert "On" in browser.field("Enabled").inner_text()
     browser.shot("edit")
-    browser.field("Name").fill("Remind by phone")
+    browser.field("Task name").fill("Remind by phone")
     browser.field("Filter").fill("")
     browser.choose("Enabled", "Off")
     browser.shot("edited")
     browser.submit()
     browser.sees(
-        f"{name} is changed and deployed: Name, Enabled; left as it was, for its field is empty: Filter",
+        f"{name} is changed and deployed: Task name, Enabled; left as it was, for its field is empty: Filter",
         90,
     )
     browser.shot("edit-done")
@@ -333,6 +350,21 @@ def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> Non
         "title": "Remind by phone",
         "enable": 0,
     }
+
+
+def test_the_rows_of_an_instant_share_a_run_in_which_the_failed_row_is_named(
+    browser: Browser, shop: Shop
+) -> None:
+    shop.orders(100)
+    browser.goto("/runs?tags=shop.tasks.OrderCancel&sort=START_TIME_DESC&state=Failed")
+    run = browser.sees("Cancel overdue order · 100 rows · ", 120)
+    run.scroll_into_view_if_needed()
+    browser.shot("instant")
+    run.click()
+    browser.page.wait_for_url("**/runs/flow-run/**")
+    browser.page.get_by_role("tab", name="Task Runs").click()
+    browser.sees("Customer 2043 (Order 2043)")
+    browser.shot("failed-row")
 
 
 def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:

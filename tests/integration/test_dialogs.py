@@ -81,7 +81,7 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
         "startField": "WorkItem.at",
         "filter": "Q(status='never')",
     }
-    changed = f"{name} is changed and deployed: Name, Filter"
+    changed = f"{name} is changed and deployed: Task name, Filter"
     assert done(work, submit(work, forms.EDIT, edited)).message == changed
     assert (
         json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())[
@@ -115,12 +115,12 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     first = {**linked(page(work, key)), "title": "Second"}
     assert (
         done(work, submit(work, forms.EDIT, first)).message
-        == f"{name} is changed and deployed: Name"
+        == f"{name} is changed and deployed: Task name"
     )
     off = {**linked(page(work, key)), "enable": "Off", "title": "Third"}
     assert (
         done(work, submit(work, forms.EDIT, off)).message
-        == f"{name} is changed and deployed: Name, Enabled"
+        == f"{name} is changed and deployed: Task name, Enabled"
     )
     file = work.app.path / name.replace(".", "/") / "e.json"
     before = file.read_bytes()
@@ -155,10 +155,10 @@ def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(
     state = done(work, run_id)
     assert (
         state.name == "Failed"
-        and "Name: found" in state.message
+        and "Task name: found" in state.message
         and "Custom: cron" in state.message
     )
-    starts = ("Name: found", "Custom: cron: found")
+    starts = ("Task name: found", "Custom: cron: found")
     said = until(
         lambda: [
             log.message

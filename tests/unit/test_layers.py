@@ -69,6 +69,7 @@ READS_THE_CLOCK = {
 CALLS_PREFECT = {
     "dialogs/flows",
     "prefect_api/client",
+    "prefect_api/job_templates",
     "running/flow_context",
     "running/flows",
     "running/sync_flow",

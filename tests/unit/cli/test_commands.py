@@ -488,6 +488,11 @@ def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "ok database: the app's database: the ledger's tables are current" in lines
     assert any(line.startswith("warning server: no sync has run yet") for line in lines)
     assert any(line.startswith("wrong server: ") and NOWHERE in line for line in lines)
+    monkeypatch.setattr(commands, "edge", lambda: 40)
+    folded = jittask("doctor").out.splitlines()
+    assert max(map(len, folded)) <= 40
+    words = " ".join(line.strip() for line in folded if NOWHERE not in line)
+    assert "ok database: the app's database: the ledger's tables are current" in words
 
 
 # --- a server that is not there --------------------------------------------------------------------------------------

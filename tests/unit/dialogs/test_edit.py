@@ -205,7 +205,7 @@ def test_a_changed_file_s_page_waits_for_no_other(
 def test_the_same_submit_twice_is_done_once(scheduled: Shop) -> None:
     s = scheduled
     form = {**link(s), "title": "Other"}
-    assert edit(s, form) == f"{TASK} is changed and deployed: Name"
+    assert edit(s, form) == f"{TASK} is changed and deployed: Task name"
     assert edit(s, form) == f"{TASK} is already what the form says: nothing is written"
 
 
@@ -227,7 +227,7 @@ def test_of_two_who_edit_at_once_the_second_is_told(scheduled: Shop) -> None:
     for thread in threads:
         thread.join(60)
     done, late = told
-    assert done == f"{TASK} is changed and deployed: Name"
+    assert done == f"{TASK} is changed and deployed: Task name"
     assert (
         f'title: found a form made from "Report"; allowed: a form made from "{about(s)["title"]}"'
         in late
@@ -264,7 +264,7 @@ def test_a_form_with_some_fields_changes_those(shop: Make) -> None:
     )
     before = about(s)
     assert edit(s, {"task": TASK}, title="Other", offset=3) == (
-        f"{TASK} is changed and deployed: Name, How long before or after"
+        f"{TASK} is changed and deployed: Task name, How long before or after"
     )
     timer = {**before["timerCfg"], "startOffset": {**offset, "offset": 3}}
     assert about(s) == {**before, "title": "Other", "timerCfg": timer}
@@ -321,7 +321,7 @@ def test_clearing_is_a_choice(shop: Make) -> None:
         name: value for name, value in link(s).items() if name != "filter"
     }  # emptied by hand
     assert edit(s, form, title="A") == (
-        f"{TASK} is changed and deployed: Name; left as it was, for its field is empty: Filter"
+        f"{TASK} is changed and deployed: Task name; left as it was, for its field is empty: Filter"
     )
     assert about(s)["filter"] == "Q(status='active')"
     titles = [
@@ -339,7 +339,7 @@ def test_clearing_is_a_choice(shop: Make) -> None:
     with pytest.raises(ConfigError, match="Filter: found"):
         edit(s, link(s), clear=["Filter"], filter="Q(id=1)")
     with pytest.raises(ConfigError, match="Clear: found"):
-        edit(s, link(s), clear=["Name"])
+        edit(s, link(s), clear=["Task name"])
 
 
 def test_another_repeat_cycle_drops_what_it_does_not_take(scheduled: Shop) -> None:
@@ -544,7 +544,7 @@ def test_the_same_new_task_twice_is_made_once(shop: Make) -> None:
     assert (
         submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now).name == "tasks.Remind"
     )
-    with pytest.raises(ConfigError, match=r"Name: found .*tasks\.Remind"):
+    with pytest.raises(ConfigError, match=r"Task name: found .*tasks\.Remind"):
         submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now)
     assert (
         submit(

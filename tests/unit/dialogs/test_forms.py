@@ -294,7 +294,10 @@ def test_what_may_be_ended_is_in_a_drop_down(shop: Make) -> None:
     [said] = may_be_ended(s)
     assert said == f"Task · Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
     done = submit(s.app, s.api, forms.END, {"task": said}, s.now)
-    assert done.message == f"{entry.task_id} was pending and is ended"
+    assert done.message == "Task · Bill 1 · 2026-03-02 10:00 was pending and is ended"
+    again = submit(s.app, s.api, forms.END, {"task": said}, s.now)
+    assert again.links["All tasks"].endswith("/artifacts/key/test-overview")
+    assert again.message.endswith(" is ended already: nothing changed")
     assert s.tasks() == ["1 03-02 10:00 #1 forced"] and may_be_ended(s) == []
 
 
@@ -405,7 +408,7 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
     done = submit(s.app, s.api, forms.EDIT, form, s.now)
     assert (
         done.message
-        == "tasks.Task is changed and deployed: Name, How long before or after, Filter"
+        == "tasks.Task is changed and deployed: Task name, How long before or after, Filter"
     )
     after = s.app.template("tasks.Task")
     assert (after.title, after.timer.cfg.start_offset.amount, after.cfg.filter) == (
@@ -515,13 +518,13 @@ def test_a_form_that_was_made_and_not_deployed_is_deployed_by_its_retry(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"title": ""}, "Name: found nothing; allowed: it must be filled in"),
+        ({"title": ""}, "Task name: found nothing; allowed: it must be filled in"),
         ({"title": "{{ x }}"}, "a text without {{"),
         ({"title": "a __prefect_kind b"}, "a text without __prefect_kind"),
         ({"title": "<script>alert(1)</script>"}, "a text without HTML"),
         ({"title": "../../etc/passwd"}, "a text without ../"),
         ({"title": "x" * 100_000}, "at most 200 characters, not 100000"),
-        ({"title": {"__prefect_kind": "json", "value": "1"}}, "Name: found"),
+        ({"title": {"__prefect_kind": "json", "value": "1"}}, "Task name: found"),
         ({"name": "../evil"}, "English name: found"),
         ({"name": "Meta"}, "a name that no other element of tasks/ has"),
         ({"name": "task"}, "a name that no other element of tasks/ has"),
@@ -564,7 +567,7 @@ def test_all_that_is_wrong_is_told_at_once(shop: Make) -> None:
     assert all(
         part in told
         for part in (
-            "Name: found",
+            "Task name: found",
             "English name: found",
             "Model and date field: found nothing",
         )
@@ -628,3 +631,22 @@ def test_of_two_who_take_one_name_one_is_told(shop: Make) -> None:
         p.name for p in (s.folder / "tasks").iterdir() if p.name.startswith(".")
     ] == []
     assert s.app.template("tasks.Same").title == "Report"
+
+
+def test_a_task_without_a_function_of_its_own_yet_says_so(shop: Make) -> None:
+    s = shop()
+    form = {"title": "Call", "startField": "Bill.day"}
+    made = submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now)
+    [note] = made.notes
+    assert note.endswith(": fill in tasks/Call/inner.py") and note.split(":")[0] in (
+        made.page
+    )
+    (s.app.path / "tasks/Call/inner.py").write_text("def customFunc(row): return 1\n")
+    changed = {"task": "tasks.Call", "title": "Call them"}
+    assert submit(s.app, s.api, forms.EDIT, changed, s.now).notes == []
+
+
+def test_a_task_of_rows_does_not_run_without_a_row(shop: Make) -> None:
+    s = shop()
+    with pytest.raises(ConfigError, match=r"Row: found nothing; .*row of models\.Bill"):
+        submit(s.app, s.api, forms.RUN_NOW, {"task": "tasks.Task"}, s.now)

@@ -150,7 +150,7 @@ def test_what_is_wrong_comes_worst_first_a_line_each() -> None:
             "failed 3 times in a row, last today 08:00: OSError: no route",
         ),
         ("CALENDAR", "", "holidays end"),
-        ("PAUSED", "", "switched off: Off"),
+        ("PAUSED", "", "disabled: Off"),
         ("PAUSED", "", "paused in Prefect: Rest"),
     ]
 
@@ -340,6 +340,8 @@ def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
     assert links["2"].startswith("/v2/runs?state=Late&") and tag in links["2"]
     assert links["1"].startswith("/v2/runs?state=Failed,Crashed,TimedOut&")
     assert "start=2026-03-01T08:00:00.000Z" in links["1"]
+    [sums] = [line for line in text.splitlines() if line.startswith("1 tasks")]
+    assert sums.endswith(f"1 failed in 24 hours: [Bills]({links['1']})")
     form, _, filled = unquote(links["Run now"]).partition("?parameters=")
     assert form == "/v2/deployments/deployment/run-id/run"
     assert json.loads(filled) == {"task": "Bills · tasks.Bills"}

@@ -213,7 +213,7 @@ def test_no_worker_no_prefect_a_paused_task_and_broken_files_are_lines(
     shop: Shop,
 ) -> None:
     texts = [w.text for w in seen(shop).wrong]
-    assert "switched off: Off" in texts
+    assert "disabled: Off" in texts
     assert [w.kind for w in seen(shop).wrong].count(Kind.WORKER) == 2  # two queues
     for queue in shop.api.all_queues.values():
         queue.update(dict.fromkeys(queue, "READY"))
@@ -426,5 +426,5 @@ def test_the_pause_of_the_app_stands_first_and_once(shop: Shop) -> None:
         "the whole app is paused, since today 08:00: `jittask resume` ends the pause",
     )
     assert [each.text for each in others if each.kind is Kind.PAUSED] == [
-        "switched off: Off"
+        "disabled: Off"
     ]
