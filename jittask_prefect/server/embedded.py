@@ -32,7 +32,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.prefect_api.client import WARM_POOL
+from jittask_prefect.prefect_api.job_templates import WARM_POOL
 from jittask_prefect.server.commands import (
     HOST,
     environment,
