@@ -106,6 +106,14 @@ def measured(engine: Engine, count: int, turn: Turn) -> Span:
     return Span(count, float(first), float(whole))
 
 
+def second(engine: Engine, all_at_once: Callable[[], datetime]) -> datetime:
+    """Have all jobs done twice, for the second time by processes that have done such jobs; the second's instant."""
+    all_at_once()
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE effect"))
+    return all_at_once()
+
+
 def present(engine: Engine) -> datetime:
     """The present instant, by the database's clock."""
     return ask(engine, "SELECT clock_timestamp()")

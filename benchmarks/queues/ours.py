@@ -27,10 +27,11 @@ from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
-from queues.kinds import Kind, Turn, await_effects, present
+from queues.kinds import Kind, Turn, await_effects, present, second
 
 NAME, SYNC = "tasks.PeerReminder", "jittask.sync"
-DUE_IN = 15.0  # seconds: the worker is warm by then, and has known the runs for a while
+# Seconds: the worker is warm by then, and has known the runs for a while.
+DUE_IN, DUE_AGAIN_IN = 15.0, 8.0
 MODEL = """
 from pydantic import NaiveDatetime
 from sqlmodel import Field, SQLModel
@@ -118,15 +119,25 @@ def by_worker(
                 worker_type=deployments.POOL_TYPE,
                 limit=limit,
             )
-            at = (clock.now() + timedelta(seconds=DUE_IN)).replace(microsecond=0)
-            fill(app, count, at)
-            sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
-            assert clock.now() < at, "handing over took too long"
-            time.sleep((at - clock.now()).total_seconds())
-            await_effects(app.engine(), count, "ours")
-        return at
+            seconds = iter((DUE_IN, DUE_AGAIN_IN))
+
+            def all_at_once() -> datetime:
+                return _all_at_once(app, api, count, next(seconds))
+
+            return second(app.engine(), all_at_once)
 
     return turn
+
+
+def _all_at_once(app: App, api: PrefectApi, count: int, due_in: float) -> datetime:
+    """Have rows that are due at one instant done; the instant."""
+    at = (clock.now() + timedelta(seconds=due_in)).replace(microsecond=0)
+    fill(app, count, at)
+    sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
+    assert clock.now() < at, "handing over took too long"
+    time.sleep((at - clock.now()).total_seconds())
+    await_effects(app.engine(), count, "ours")
+    return at
 
 
 def here_and_now(peers: Peers) -> Turn:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from queues.kinds import Turn, ask, await_effects, present
+from queues.kinds import Turn, ask, await_effects, present, second
 
 FOLDER = Path(__file__).parent
 NOWHERE = "nowhere"  # a queue of Celery's without jobs
@@ -80,10 +80,14 @@ def procrastinate(
             there = "SELECT count(*) FROM procrastinate_workers"
             await_number(engine, there, processes, log)
             time.sleep(1)  # they listen
-            due = present(engine)
-            job.batch_defer(*({"number": number} for number in range(count)))
-            await_effects(engine, count, "Procrastinate")
-        return due
+
+            def all_at_once() -> datetime:
+                due = present(engine)
+                job.batch_defer(*({"number": number} for number in range(count)))
+                await_effects(engine, count, "Procrastinate")
+                return due
+
+            return second(engine, all_at_once)
 
     return turn
 
@@ -98,22 +102,27 @@ def celery(
     from by_celery import celery as queue
 
     def turn(count: int) -> datetime:
-        jobs = redis.Redis.from_url(broker)
-        try:
+        jobs, of_job = redis.Redis.from_url(broker), queue.conf.task_default_queue
+
+        def all_at_once() -> datetime:
+            queue.control.cancel_consumer(of_job, reply=True, timeout=10, limit=1)
             for number in range(count):
                 job.delay(number)
+            time.sleep(1)  # all is quiet
+            assert ask(engine, "SELECT count(*) FROM effect") == 0
+            due = present(engine)
+            queue.control.add_consumer(of_job)
+            await_effects(engine, count, "Celery")
+            return due
+
+        try:
             with workers(1, *CELERY, "--concurrency", str(processes), env=env, log=log):
                 there = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{CONNECTIONS}'"
                 await_number(engine, there, processes, log)
                 assert queue.control.ping(timeout=10, limit=1), log.read_text()
-                time.sleep(1)  # all is quiet
-                assert ask(engine, "SELECT count(*) FROM effect") == 0
-                due = present(engine)
-                queue.control.add_consumer(queue.conf.task_default_queue)
-                await_effects(engine, count, "Celery")
+                return second(engine, all_at_once)
         finally:
             for key in jobs.scan_iter(f"{env['PEERS_PREFIX']}*"):
                 jobs.delete(key)
-        return due
 
     return turn

@@ -8,6 +8,7 @@ that are due at the same instant.
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,6 +141,7 @@ class Calls(ABC):
         closed: Whether the list gives no calls any more; set by `close`.
         refused: Whether the list was closed when a call was asked for.
         done: How many calls have ended.
+        ended: When the last of them ended, by the monotonic clock.
         pause: Says whether the app is paused.
         parallel: How many calls may be at work at once in this process.
     """
@@ -149,7 +151,7 @@ class Calls(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.begun = self.closed = self.refused = False
-        self.done = 0
+        self.done, self.ended = 0, 0.0
         self.pause = PauseWatch(work.app)
         self._closed_while: Callable[[], bool] = lambda: False
         self._tell_begun: Callable[[], None] | None = None
@@ -224,7 +226,7 @@ class Calls(ABC):
         """Add a call's tasks to the summary, and tell; one call at a time."""
         with self._gate:
             self.work.summary.tasks.extend(ends)
-            self.done += 1
+            self.done, self.ended = self.done + 1, time.monotonic()
         if told and self.work.told is not None:
             with self._telling:
                 for outcome, tasks in alike(ends):

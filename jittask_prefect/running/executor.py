@@ -262,7 +262,7 @@ class Executor:
         else:
             return None
         # Retries have a slot, and the list is read after them again. Other executors go on.
-        if not self._retries and self.team.leave(self.owner):
+        if not self._retries and self.team.leave(self.owner, full=True):
             self.calls.give_up(full)
         return None
 

@@ -79,18 +79,20 @@ class _Moment:
     wall: float
     processor: float
     done: int
+    ended: float
 
     @classmethod
     def now(cls, calls: RowsOfInstant) -> _Moment:
-        return cls(time.monotonic(), time.process_time(), calls.done)
+        now = time.monotonic()
+        return cls(now, time.process_time(), calls.done, calls.ended)
 
     def pace_since(self, begun: _Moment) -> Pace | None:
         """The time of a row since a moment; None where it is too early to tell."""
-        done, wall = self.done - begun.done, self.wall - begun.wall
-        if not done and wall < SLOW_SECONDS:
-            return None
-        rows = max(done, 1)
-        return Pace(wall / rows, (self.processor - begun.processor) / rows)
+        done, processor = self.done - begun.done, self.processor - begun.processor
+        if done:  # after its last row the process may have rested: a helper has begun
+            return Pace((self.ended - begun.wall) / done, processor / done)
+        wall = self.wall - begun.wall
+        return Pace(wall, processor) if wall >= SLOW_SECONDS else None
 
 
 class Leader:
@@ -113,7 +115,14 @@ class Leader:
         calls.when_begun(self._begin)
 
     def _begin(self) -> None:
+        """Ask for helpers at once, where the rows of the deployment's last run tell how many pay."""
         self._begun = _Moment.now(self._calls)
+        if (seconds := self._help.pace) is None:
+            return
+        pace = Pace(*seconds)
+        if number := helpers_that_pay(self._left(True), pace, self._most(pace)):
+            self._wanted = number
+            self._help.ask(number)
 
     def work_off(self) -> None:
         """Run the rows, alone or with helpers; returns after the last helper."""
@@ -157,7 +166,7 @@ class Leader:
         """Ask for helpers, where they pay."""
         if self._begun is None:
             return
-        if not self._help.over:
+        if self._looked and not self._help.over:
             if self._help.number < self._wanted:
                 self._ask(self._wanted, self._help.number)
             self._begun = _Moment.now(self._calls)
@@ -168,9 +177,11 @@ class Leader:
             return  # too early to tell
         first, self._looked, self._begun = not self._looked, True, now
         number = helpers_that_pay(self._left(first), pace, self._most(pace))
-        if first and number:
-            self._wanted = number
-            self._help.ask(number)
+        if first:
+            self._help.tell_pace(pace.wall, pace.processor)
+            if number > self._wanted:
+                self._wanted = number
+                self._help.ask(number)
         elif number:
             self._ask(number, 0)
 

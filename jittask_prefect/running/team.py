@@ -1,12 +1,14 @@
 """The executors of a process that work off one list of calls, each with a thread of its own.
 
 The caller's thread starts the first executor. The others begin once a call of the list is
-claimed: only then it is known that there is a slot, and how many calls there are.
+claimed: only then it is known that there is a slot, and how many calls there are. One that finds no slot ends, and a
+moment later the next call that begins starts another one: slots become free.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
 
@@ -14,6 +16,9 @@ from jittask_prefect.running.calls import Calls
 
 # For the calls beside a call that was ended, before the process leaves.
 BESIDE_SECONDS = 5.0
+FULL_SECONDS = (
+    0.2  # after an executor that found no slot, before another one looks for a slot
+)
 THREAD = "jittask-executor"
 
 
@@ -35,6 +40,8 @@ class Team:
         self._busy: set[str] = set()
         self._lost: set[str] = set()
         self._errors: list[BaseException] = []
+        self._number = 1  # of executors that have not ended
+        self._full_until = 0.0
 
     def run(self) -> None:
         """Work off the list, and wait for all executors.
@@ -54,6 +61,9 @@ class Team:
         except BaseException as error:  # noqa: BLE001  raised again by `run`
             self._errors.append(error)
             self._calls.close()
+        finally:
+            with self._gate:
+                self._number -= 1
 
     def enter(self, owner: str) -> None:
         """Count an executor as one of the team."""
@@ -68,15 +78,16 @@ class Team:
 
     def _another(self) -> threading.Thread | None:
         with self._gate:
-            number = len(self._threads) + 2
-            if self._calls.closed or number > self.size:
+            full = time.monotonic() < self._full_until
+            if self._calls.closed or full or self._number >= self.size:
                 return None
             thread = threading.Thread(
                 target=copy_context().run,
                 args=(self._one,),
-                name=f"{THREAD}-{number}",
+                name=f"{THREAD}-{len(self._threads) + 2}",
                 daemon=True,
             )
+            self._number += 1
             self._threads.append(thread)
             return thread
 
@@ -85,13 +96,19 @@ class Team:
         with self._gate:
             return bool(self._there - {owner})
 
-    def leave(self, owner: str) -> bool:
+    def leave(self, owner: str, *, full: bool = False) -> bool:
         """Leave the list to the others.
+
+        Args:
+            owner: The executor.
+            full: Whether it found no slot.
 
         Returns:
             Whether there are no others, so that the rest of the list is this executor's.
         """
         with self._gate:
+            if full:
+                self._full_until = time.monotonic() + FULL_SECONDS
             self._there.discard(owner)
             self._busy.discard(owner)
             self._gate.notify_all()

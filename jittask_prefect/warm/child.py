@@ -160,7 +160,8 @@ class Child:
                 elif "drain" in message:
                     self._drain.begin()
                 else:
-                    self._help, self._enough = Help(self._pipe.send), threading.Event()
+                    self._help = Help(self._pipe.send, message.get("pace"))
+                    self._enough = threading.Event()
                     loop.call_soon_threadsafe(jobs.put_nowait, message)
         finally:
             # The worker is gone, or a function broke the pipe or the loop: nobody could answer.

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jittask_prefect.warm import pipe
@@ -68,6 +68,7 @@ class ChildProcess:
         killed_because: Why the child was killed for its silence; empty for every other end.
         has_begun: Called when the child, a helper, has its first row.
         asked_for_help: Called with a number where the child asks for helpers.
+        told_pace: Called with the time of a row, as in a job.
         take_figures: Called with the figures that the child has counted.
     """
 
@@ -84,6 +85,7 @@ class ChildProcess:
         self.killed_because = ""
         self.has_begun: Callable[[], None] = lambda: None
         self.asked_for_help: Callable[[int], None] = lambda number: None
+        self.told_pace: Callable[[Sequence[float]], None] = lambda pace: None
         self.take_figures: Callable[[Mapping[str, Any]], None] = lambda figures: None
         self._heard = True
         self._answer: asyncio.Future[dict[str, Any]] | None = None
@@ -230,6 +232,8 @@ class ChildProcess:
                     self.has_begun()
                 elif "help" in message:
                     self.asked_for_help(int(message["help"]))
+                elif "pace" in message:
+                    self.told_pace(message["pace"])
                 elif "pong" not in message:
                     answer = dict(message["answer"])
                     if self._answer is not None and not self._answer.done():

@@ -13,10 +13,15 @@ class Help:
 
     Args:
         send: Sends a message to the worker.
+        pace: The seconds of a row in the deployment's last run, by the clock and of the processor; None where unknown.
     """
 
-    def __init__(self, send: Callable[[Mapping[str, Any]], None]) -> None:
-        self._send = send
+    def __init__(
+        self,
+        send: Callable[[Mapping[str, Any]], None],
+        pace: Sequence[float] | None = None,
+    ) -> None:
+        self._send, self.pace = send, pace
         self._changed = threading.Condition()
         self._number = self._begun = 0
         self._unanswered = 0
@@ -33,6 +38,10 @@ class Help:
         with self._changed:
             self._unanswered += 1
         self._send({"help": number})
+
+    def tell_pace(self, *seconds: float) -> None:
+        """Tell the worker a row's time, for the deployment's next run."""
+        self._send({"pace": seconds})
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Take the worker's message; called from the thread that reads the pipe."""

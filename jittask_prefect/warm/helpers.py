@@ -6,7 +6,8 @@ The own process leads: it asks for help, and ends after its helpers. After its d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,24 @@ from jittask_prefect.warm.outage import Log
 LAST_ROWS_SECONDS = 5.0
 
 
+@dataclass
+class Before:
+    """The last flow run of a deployment that had rows, as its worker knows it.
+
+    Attributes:
+        pace: The seconds of a row, by the clock and of the processor; empty where unknown.
+        helpers: How many processes were asked for.
+    """
+
+    pace: Sequence[float] = ()
+    helpers: int = 0
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the next flow run's process is told."""
+        return {"pace": self.pace} if self.pace else {}
+
+
 class Helpers:
     """The helpers of one flow run.
 
@@ -30,6 +49,9 @@ class Helpers:
         children: The worker's processes.
         room: How many more processes the worker may have at work.
         log: The worker's.
+
+    Attributes:
+        known: The pace of rows, and how many processes were asked for.
     """
 
     def __init__(
@@ -48,7 +70,8 @@ class Helpers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_work: set[ChildProcess] = set()
         self._begun: set[ChildProcess] = set()
-        leader.asked_for_help = self.want
+        self.known = Before()
+        leader.asked_for_help, leader.told_pace = self.want, self._told_pace
 
     @property
     def number(self) -> int:
@@ -58,11 +81,15 @@ class Helpers:
     def want(self, number: int) -> None:
         """Have so many helpers, as far as the worker has room; 0: no further helper begins."""
         self._wanted = number
+        self.known.helpers = max(number, self.known.helpers)
         while len(self._tasks) < number and self._room() > 0:
             self._started += 1
             task = asyncio.create_task(self._help(self._started))
             self._tasks.add(task)
         self._tell(asked=True)
+
+    def _told_pace(self, pace: Sequence[float]) -> None:
+        self.known.pace = pace
 
     def close(self) -> None:
         """Have no further helpers begin."""

@@ -6,6 +6,7 @@ To the child:
     … and "state"                              call the flow's hooks for the state in which the run has ended
     … and "ask": true                          say whether the ledger has ended the run's task
     … and "help": number                       take rows of this flow run, beside its own process
+    … and "pace": [seconds, seconds]           a row's time in the deployment's last run: by the clock, of the processor
     {"enough": true}                           take no further row
     {"drain": true}                            the worker stops: begin nothing, and let go on what is at work
     {"helpers": number, "begun": number, "dead": pids}   how many processes help, how many of them have begun, who died
@@ -19,6 +20,7 @@ To the worker:
     {"figures": …}      what the process has counted for the worker's metrics
     {"begun": true}     the process that takes rows beside a flow run's own has its first row
     {"help": number}    so many processes should take rows of this flow run; 0: no further ones
+    {"pace": …}         the time of a row, as in a job
     {"answer": …}       the answer to a job, with one of these:
         {"stale": reason}    nothing was begun, and the process has to be replaced
         {"failed": reason}   the run could not end by itself

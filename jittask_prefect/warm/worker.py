@@ -34,7 +34,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.drain import seconds_allowed
-from jittask_prefect.warm.helpers import Helpers
+from jittask_prefect.warm.helpers import Before, Helpers
 from jittask_prefect.warm.job import (
     Deployments,
     JittaskJobConfiguration,
@@ -58,6 +58,7 @@ from jittask_prefect.warm.tally import counted
 from jittask_prefect.warm.turns import Turns, leave_pool, workers_of_pool
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
+KEPT_SECONDS = 0.1  # between two looks at runs that others keep waiting
 REPORT_SECONDS = 20.0  # for a worker that ends to report its runs' ends
 
 
@@ -86,6 +87,7 @@ class JittaskWorker(
         self._places = Places(self._limit or LIMIT, server_pace({}))
         self._limit = self._places.total
         self._active: dict[UUID, ActiveRun] = {}
+        self._before: dict[UUID | None, Before] = {}
         self._waiting: list[DueRun] = []
         self._polling = anyio.Lock()
         self._polled = 0.0
@@ -208,16 +210,13 @@ class JittaskWorker(
                 self._spawn(self._see_through, run)
 
     async def _begin_on_time(self) -> None:
-        """Begin runs that were early when they become due, and each second those that others kept waiting."""
+        """Begin runs that were early when they become due, and soon after that those that others kept waiting."""
         while True:
             self._new_work = anyio.Event()
             now = clock.now()
-            waits = [
-                (run.begins - now).total_seconds()
-                for run in self._waiting
-                if self._may_begin(run)
-            ]
-            seconds = min(max(min(waits, default=WATCH_SECONDS), 0.0), WATCH_SECONDS)
+            waits = [(run.begins - now).total_seconds() for run in self._waiting]
+            waits = [seconds if seconds > 0 else KEPT_SECONDS for seconds in waits]
+            seconds = min([WATCH_SECONDS, *waits])
             with anyio.move_on_after(seconds):
                 await self._new_work.wait()
             self._begin_due()
@@ -266,6 +265,9 @@ class JittaskWorker(
         run.child = await self._children.acquire(configuration.flow_file)
         if not self.is_setup:
             return
+        # They are ready when the rows are due, as in the deployment's last run.
+        before = self._before.get(run.flow_run.deployment_id, Before())
+        self._children.keep_warm(before.helpers)
         # Only now: nobody else takes a Pending run, and a child can begin the run at once.
         if await self._claim(run):
             await self.run(run.flow_run, configuration)
@@ -315,12 +317,15 @@ class JittaskWorker(
                 task_status.started(pid)
             told = (flow_run.id, flow_run.name, pid)
             self._logger.info("Flow run %s (%s) runs in child %s", *told)
-            job = configuration.job(flow_run)
+            before = self._before.get(flow_run.deployment_id, Before())
+            job = configuration.job(flow_run) | before.told
             room = partial(self._places.room, self._active.values())
             about = (configuration.flow_file, self._children, room, self._logger)
             run.helpers = Helpers(child, job, *about)
             try:
                 answer = await child.request(job)
+                if run.helpers.known.pace:
+                    self._before[flow_run.deployment_id] = run.helpers.known
             except ChildDied as died:
                 run.child = None
                 await run.helpers.end()

@@ -16,6 +16,7 @@ from jittask_prefect.elements.databases import Databases
 from jittask_prefect.ledger import transitions
 from jittask_prefect.running import lease, process_end, team
 from jittask_prefect.running.outcome import Run, Summary
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.running.run import execute_batch
 
 Make = Callable[..., Shop]
@@ -139,6 +140,44 @@ def test_each_row_at_work_counts_for_the_limits(shop: Make, base: str) -> None:
     summary = batch(s)
     assert (str(summary), summary.queued) == ("20 rows: 20 done", "")
     assert max(s.app.module("tasks.Task", "inner").MOST) <= 2
+
+
+def test_slots_that_become_free_are_taken_by_rows_beside_those_at_work(
+    shop: Make, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of four slots are taken at first: the last rows meet, four at once."""
+    monkeypatch.setattr(team, "FULL_SECONDS", 0)
+    meet = (
+        "import threading\nALL, FREE = threading.Barrier(4), []\n"
+        "def customFunc(row):\n    if row.id == 2:\n        FREE.pop()()\n"
+        "    if row.id > 5:\n        ALL.wait(20)\n    row.count += 1\n"
+    )
+    s = ready(shop, base, 9, inner=meet, limit=4)
+    for key in (10, 11):
+        s.save(id=key, at=datetime(2026, 3, 2, 9, 59))
+    others = [s.entries(row_key=str(key))[0] for key in (10, 11)]
+    with s.app.engine().begin() as connection:
+        for other in others:
+            about = (other.task_id, "elsewhere", "elsewhere", s.now, 25)
+            assert transitions.claim(connection, *about)
+
+    refused, full = threading.Event(), RowsOfInstant.full
+
+    def watched(calls: RowsOfInstant, *about: Any) -> Any:
+        found = full(calls, *about)
+        if found:
+            refused.set()
+        return found
+
+    def free() -> None:
+        assert refused.wait(20)
+        with s.app.engine().begin() as connection:
+            for other in others:
+                transitions.give_back(connection, [other.task_id], "elsewhere")
+
+    monkeypatch.setattr(RowsOfInstant, "full", watched)
+    s.app.module("tasks.Task", "inner").FREE.append(free)
+    assert str(batch(s)) == "9 rows: 9 done"
 
 
 def test_without_a_slot_the_rows_wait_as_those_of_one_executor(

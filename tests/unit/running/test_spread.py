@@ -66,6 +66,7 @@ class Worker:
         self.s, self.run, self.enough = s, run, enough
         self.help = Help(self.send)
         self.asked: list[int] = []
+        self.paces: list[Pace] = []
         self._at_work = self._begun = self._started = 0
         # Until then helpers are on their way.
         self.may_begin, self.has_begun = threading.Event(), threading.Event()
@@ -73,6 +74,9 @@ class Worker:
         self._gate = threading.Lock()
 
     def send(self, message: Mapping[str, Any]) -> None:
+        if "pace" in message:
+            self.paces.append(Pace(*message["pace"]))
+            return
         self.asked.append(message["help"])
         with self._gate:
             new = []
@@ -163,6 +167,38 @@ def test_the_leader_goes_on_until_a_helper_has_a_row(
     summary = execute_batch(*about, help=worker.help, told=told)
     assert str(summary) == "40 rows: 40 done"
     assert worker.has_begun.is_set()
+
+
+@pytest.mark.parametrize(("pace", "asks"), [((0.05, 0.001), True), ((0.001, 0.001), False)])  # fmt: skip
+def test_the_pace_of_the_last_run_tells_before_the_first_row_has_ended(
+    shop: Make, monkeypatch: pytest.MonkeyPatch, pace: tuple[float, float], asks: bool
+) -> None:
+    monkeypatch.setattr(spread, "LOOK_SECONDS", 60)  # so that this run tells nothing
+    s = shop(inner=SLOW, dispatch="batch")
+    worker = Worker(s, run := begun(s, 20))
+    worker.help.pace = pace
+    asked: list[list[int]] = []
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    summary = execute_batch(
+        *about, help=worker.help, told=lambda *_: asked.append(list(worker.asked))
+    )
+    assert str(summary) == "20 rows: 20 done"
+    assert asked[0] == worker.asked == ([8] if asks else [])
+    assert not worker.paces
+
+
+def test_the_pace_is_that_of_rows_though_the_leader_rests_after_its_own(
+    shop: Make, monkeypatch: pytest.MonkeyPatch, url: Callable[[str], str]
+) -> None:
+    # Several write at a time; and two at once take longer than the leader's first look.
+    on = {"database": url("postgresql"), "maxConcurrency": 2}
+    s = shop(inner=SLOW, dispatch="batch", app_json=on)
+    worker = Worker(s, run := begun(s, 60))
+    worker.help.pace = (0.05, 0.001)
+    monkeypatch.setattr(spread, "LOOK_SECONDS", 1.0)
+    assert str(lead(s, run, worker)) == "60 rows: 60 done"
+    [pace] = worker.paces
+    assert 0.05 <= pace.wall < 0.3
 
 
 def test_the_pace_counts_from_the_first_claim_on(

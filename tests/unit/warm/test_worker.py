@@ -373,3 +373,56 @@ def test_a_run_that_begins_while_a_poll_waits_for_an_answer_is_not_begun_again()
     worker._deployments = SimpleNamespace(due_run=due_run)
     asyncio.run(worker._poll())
     assert worker._waiting == []
+
+
+class LeadingChild:
+    """A child whose rows are slow: it tells their pace, and asks for helpers, for which there is no room."""
+
+    pid, runs = 1, 0
+
+    def __init__(self) -> None:
+        self.jobs: list[dict[str, Any]] = []
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Hear how many help."""
+
+    async def request(self, job: dict[str, Any]) -> dict[str, Any]:
+        self.jobs.append(job)
+        leader: Any = self
+        leader.told_pace([0.1, 0.001])
+        leader.asked_for_help(5)
+        leader.asked_for_help(0)
+        return {}
+
+
+def test_the_next_run_of_a_deployment_knows_the_pace_of_the_last_and_finds_processes() -> (
+    None
+):
+    daily, other = uuid4(), uuid4()
+    child, warm = LeadingChild(), list[int]()
+
+    async def acquire(_file: object) -> Any:
+        return child
+
+    async def configuration(_run: FlowRun, _template: object) -> Any:
+        return configured()
+
+    async def claim(_run: ActiveRun) -> bool:
+        return True
+
+    worker: Any = object.__new__(JittaskWorker)
+    children = SimpleNamespace(
+        acquire=acquire, keep_warm=warm.append, release=lambda child, leave: None
+    )
+    for name, value in {
+        "_active": {}, "_before": {}, "_children": children, "_places": Places(0, 2), "is_setup": True, "_claim": claim,
+        "_deployments": SimpleNamespace(configuration=configuration), "_logger": logging.getLogger("jittask"),
+        "_work_pool": SimpleNamespace(base_job_template={}),
+    }.items():  # fmt: skip
+        setattr(worker, name, value)
+    for deployment in (daily, other, daily):
+        run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=deployment)
+        worker._active = {run.id: ActiveRun(run, False, 0.0)}
+        asyncio.run(worker._take(worker._active[run.id]))
+    assert [job.get("pace") for job in child.jobs] == [None, None, [0.1, 0.001]]
+    assert warm == [0, 0, 5]
