@@ -2,10 +2,11 @@
 
 Two kinds of functions: *writes* inserts a row and commits; *waits* waits 100 ms before. All write the same row with the
 same statement into the same PostgreSQL database (`JITTASK_BENCH_POSTGRES`), and take turns. Only the workers whose turn
-it is run. They do all jobs twice, and the second time counts: the processes of every side have done such jobs then. A rate is counted twice, by the database's clock: from the first row to the last, and from the due instant to
-the last row. The due instant is that of our rows, and for the others the moment from which on the jobs may begin, with
-their workers up. At least 1.3 times Celery's rate and 1.7 times Procrastinate's where functions write, 0.9 times
-Celery's where they wait, and as many as Procrastinate's with as many places.
+it is run. They do all jobs twice, and the second time counts: the processes of every side have done such jobs then. A
+rate is counted twice, by the database's clock: from the first row to the last, and from the due instant to the last
+row. The due instant is that of our rows, and for the others the moment from which on the jobs may begin, with their
+workers up. At least 1.3 times Celery's rate and 1.7 times Procrastinate's where functions write, 0.9 times Celery's
+where they wait, and as many as Procrastinate's with as many places.
 
 Ours are rows that are due at one instant: each is claimed, read and checked again, run and completed, its effect in one
 commit with its completion, on a real Prefect server with the warm worker as `jittask up` has both (without the sync of
