@@ -139,8 +139,8 @@ class Submission:
                 return self._deployed(left.fullName, "made")
             if twins and "name" not in filled:
                 # Two tasks would do each thing twice.
-                found = f"all that {twins[0].fullName} has"
-                allowed = "another name, or an English name, for a second task that does the same"
+                found = f"the values of {twins[0].fullName}"
+                allowed = "another task name, or an English name, for a second task with the same values"
                 raise invalid("title", found, allowed)
             folder.create(self.app, name, config, code or "")
         return self._deployed(f"tasks.{name}", "made", told)

@@ -252,7 +252,7 @@ class Embedded:
         env.pop("PREFECT_SERVER_API_BASE_PATH", None)
         command = prefect_command("server", "start")
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            ui_url = f"http://{HOST}:{(port := free_port())}"
+            ui_url = f"http://{HOST}:{(port := self._port(attempt))}"
             env["PREFECT_SERVER_API_PORT"] = str(port)
             env["PREFECT_SERVER_UI_API_URL"] = f"{ui_url}/api"
             env["PREFECT_UI_URL"] = ui_url  # of the links in notices
@@ -264,6 +264,7 @@ class Embedded:
                 # Before the first answer: killed meanwhile, the next `up` must find the server.
                 self.server.adopt(info)
                 if self._await(info, deadline):
+                    self._last_port.write_text(str(port))
                     return info
                 code = process.poll()
             except BaseException:
@@ -282,6 +283,17 @@ class Embedded:
         raise PrefectApiError(
             f"The Prefect server did not start: `{' '.join(command)}` on {info.url} {how}. {log_end}"
         )
+
+    @property
+    def _last_port(self) -> Path:
+        return self.home / "server.port"
+
+    def _port(self, attempt: int) -> int:
+        """The port of this home's last server, so that pages in a browser keep their address; another where that port is taken."""
+        if attempt == 1:
+            with contextlib.suppress(OSError, ValueError, OverflowError):
+                return _bound(int(self._last_port.read_text()), again=True)
+        return free_port()
 
     def _make_home(self) -> None:
         if not self.home.exists():
@@ -349,6 +361,17 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 def free_port() -> int:
     """A port of this machine at which nobody listens at this moment."""
+    return _bound(0)
+
+
+def _bound(port: int, *, again: bool = False) -> int:
+    """A port at which nobody listens; `again` as the server binds it, also while old connections time out.
+
+    Raises:
+        OSError: Somebody listens there.
+    """
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        if again:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
         return int(probe.getsockname()[1])

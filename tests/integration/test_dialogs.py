@@ -213,8 +213,11 @@ def test_run_now_and_end(work: Place) -> None:
     row = work.save("WorkItem", at=datetime.now() + timedelta(hours=3), status="later")
     work.sync()
     [entry] = work.entries("tasks.WorkLater", row.id)
-    ended = done(work, submit(work, forms.END, {"taskId": entry.task_id}))
+    run_id = submit(work, forms.END, {"taskId": entry.task_id})
+    ended = done(work, run_id)
     assert ended.message == f"{entry.task_id} was pending and is ended"
+    # At once: the UI asks for the log of an ended run a single time.
+    assert ended.message in [line.message for line in work.api.logs(run_id)]
     assert work.entry(entry.task_id).outcome == "forced"
 
 

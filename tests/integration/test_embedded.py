@@ -94,6 +94,7 @@ def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
 ) -> None:
     ports = iter([prefect_server.port, module.free_port()])
     monkeypatch.setattr(module, "free_port", lambda: next(ports))
+    (warm / "server.port").unlink(missing_ok=True)
     here = Embedded(warm)
     try:
         server, mine = here.ensure()
@@ -101,6 +102,23 @@ def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
     finally:
         here.stop()
     _assert_nothing_left(server, warm)
+
+
+def test_the_next_server_has_the_port_of_the_last_where_nobody_took_it(
+    warm: Path,
+) -> None:
+    here = Embedded(warm)
+    ports = []
+    for _ in range(2):
+        server, _ = here.ensure()
+        ports.append(server.port)
+        here.stop()
+    assert ports[0] == ports[1]
+    with socket.create_server(("127.0.0.1", ports[1])):
+        assert here._port(1) != ports[1]
+    assert here._port(1) == ports[1]
+    (warm / "server.port").write_text("no port")
+    assert here._port(1) != ports[1]
 
 
 def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(

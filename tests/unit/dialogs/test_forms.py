@@ -508,7 +508,7 @@ def test_a_form_that_was_made_and_not_deployed_is_deployed_by_its_retry(
     assert again.message == f"{made} is made and deployed"
     assert made in s.api.all_deployments
     assert sorted(s.app.names("tasks")) == sorted([made, "tasks.Task"])
-    refused = "a name that no other element" if name else f"all that {made} has"
+    refused = "a name that no other element" if name else f"the values of {made}"
     assert refused in wrong(form, forms.NEW_SCHEDULED, s)
 
 
