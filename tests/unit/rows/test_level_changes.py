@@ -165,7 +165,15 @@ def test_an_offset_that_goes_and_comes_back(shop: Make) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["turned round", "new in front", "done one removed", "offset of the done one"],
+    [
+        "turned round",
+        "new in front",
+        "done one removed",
+        "offset of the done one",
+        "offset of a waiting one",
+        "names swapped",
+        "waiting one renamed",
+    ],
 )
 def test_a_level_that_somebody_ended_stays_ended_until_the_date_changes(
     shop: Make, change: str
@@ -186,6 +194,31 @@ def test_a_level_that_somebody_ended_stays_ended_until_the_date_changes(
         "04-01 09:00 final forced",
         "04-01 10:00 final pending",
     ]
+
+
+def test_a_level_that_somebody_ended_stays_ended_where_hours_moved_another_whose_offset_changes(
+    shop: Make,
+) -> None:
+    """The last one is due at noon: the hours move the others alone. Another date begins anew, also from the same list."""
+    noon = level("final", 30, time="12:00")
+    s = with_first_done(shop, [FIRST, SECOND, noon])
+    [final] = s.entries(level="final")
+    TaskSvc(s.app, s.api).forcedEnd(final.task_id)
+    s.config(**timer([FIRST, SECOND, noon], **TEN))
+    s.sync("2026-03-05 09:02")
+    for minute, days in enumerate((10, 12, 14), 3):
+        s.config(**timer([FIRST, level("second", days), noon], **TEN))
+        s.sync(f"2026-03-05 09:0{minute}")
+        assert told(s) == [
+            DONE,
+            f"03-{2 + days} 10:00 second pending",
+            "04-01 12:00 final forced",
+        ]
+        assert s.sync(f"2026-03-05 09:0{minute}").changes == 0
+    s.save(id=1, day=DUE + timedelta(4))
+    assert told(s)[-1] == "04-05 12:00 final pending"
+    s.save(id=1, day=DUE)
+    assert told(s)[-2:] == ["04-01 12:00 final forced", "04-01 12:00 final pending"]
 
 
 def test_a_date_moved_by_the_distance_of_two_levels_is_another_date(shop: Make) -> None:
