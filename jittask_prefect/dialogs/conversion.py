@@ -64,23 +64,9 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
         ConfigError: With every contradiction in the form.
     """
     problems = list(_misplaced(form, rows))
-    config: Json = {"type": kind, "title": form["title"]}
-    for field in TASK_FIELDS:
-        if field.key and field.name in form:
-            value = field.to_json(form[field.name])
-            if value != field.usual:
-                _set(config, field.key, value)
+    config = _of_keys(form, kind)
     timer = config.setdefault("timerCfg", {})
-    repeat = timer.setdefault("repeat", {"repeatType": "normal"})
-    repeat.setdefault("repeatType", "normal")
-    if "week" in repeat:
-        repeat["subType"] = "week"
-    for places in {"week", "workday"} & repeat.keys():
-        if len(repeat[places]) == 1:
-            [repeat[places]] = repeat[places]
-    if "dates" in form:
-        days = map(str.strip, form["dates"].splitlines())
-        repeat["dates"] = [day for day in days if day]
+    _complete_repeat(form, timer.setdefault("repeat", {"repeatType": "normal"}))
     if form.get("func", words.INNER) != words.INNER:
         config |= {"funcType": "Global", "func": form["func"]}
     model, _, start_field = form.get("startField", "").partition(".")
@@ -92,6 +78,40 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
     problems += _end(form, timer, model)
     for offset in OFFSETS:
         problems += _offset(form, timer, *offset)
+    problems += _read_texts(form, config, timer)
+    if form.get("digest") == ALL_ROWS:
+        config["digest"] = {}
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _of_keys(form: Form, kind: str) -> Json:
+    """An e.json with the fields that have a key of their own."""
+    config: Json = {"type": kind, "title": form["title"]}
+    for field in TASK_FIELDS:
+        if field.key and field.name in form:
+            value = field.to_json(form[field.name])
+            if value != field.usual:
+                _set(config, field.key, value)
+    return config
+
+
+def _complete_repeat(form: Form, repeat: Json) -> None:
+    """Complete a repeat: its type, a place alone as a number, its dates."""
+    repeat.setdefault("repeatType", "normal")
+    if "week" in repeat:
+        repeat["subType"] = "week"
+    for places in {"week", "workday"} & repeat.keys():
+        if len(repeat[places]) == 1:
+            [repeat[places]] = repeat[places]
+    if "dates" in form:
+        days = map(str.strip, form["dates"].splitlines())
+        repeat["dates"] = [day for day in days if day]
+
+
+def _read_texts(form: Form, config: Json, timer: Json) -> Iterator[Problem]:
+    """Write what the form has as a text of several lines: levels, opening hours, arguments."""
     for name, place, key, read in (
         ("levels", timer, "startOffset", levels_of),
         ("window", timer, "window", hours_of),
@@ -101,12 +121,7 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
             if name in form and (found := read(form[name])):
                 place[key] = found
         except ValueError as error:
-            problems.append(_problem(form, name, str(error)))
-    if form.get("digest") == ALL_ROWS:
-        config["digest"] = {}
-    if problems:
-        raise ConfigError(problems)
-    return config
+            yield _problem(form, name, str(error))
 
 
 def _misplaced(form: Form, rows: bool) -> Iterator[Problem]:

@@ -10,14 +10,10 @@ from jittask_prefect.elements.config import Missed
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.planned_rows import KeptTimes, counted_anew, kept_times
-from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.rows.lateness import not_to_run
-from jittask_prefect.rows.level_tasks import (
-    is_of_any_level,
-    of_present_date,
-    stands,
-)
+from jittask_prefect.rows.level_tasks import stands
+from jittask_prefect.rows.row_tasks import RowTasks
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.timer import Occurrence, Series
 
@@ -172,67 +168,32 @@ def plan_row(
         Actions, in the order of due times.
     """
     shut = series.windows.opening(_utc(now)) != now
+    of_late = (now, template.cfg.missed, known)
     if not entries:  # as each row of a first sync: nothing to compare with
-        late = not_to_run(occurrences, now, template.cfg.missed, known, (), shut)
+        late = not_to_run(occurrences, *of_late, (), shut)
         new = _Maker(template, row, series, 1, 1, (), (), late, times)
         made = [new.task(o, "create", _why(o, now)) for o in occurrences]
         return sorted(made, key=lambda a: a.due)
+
     if counted is not None:
         entries = counted_anew(entries, counted, series.starts_of)
-    waiting = [e for e in entries if e.status == "pending"]
-    current = of_present_date(series, entries)
-    living = [e for e in entries if e.anchor is not None]
-    completed = [e for e in living if e.status == "completed"]
-    done = {e.due: e for e in completed}
-    done_from = {e.nominal: e for e in completed if is_of_any_level(e, series)}
-    moved = _moved(series, [e for e in waiting if e in current], occurrences)
+    there = RowTasks.of(series, entries)
+    moved = _moved(series, there.waiting_of_present_date, occurrences)
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     by_calendar = {_utc(o.due) for o in moved}
-    late = not_to_run(occurrences, now, template.cfg.missed, known, by_calendar, shut)
-    fresh = max(e.generation for e in entries) + 1
-    maker = _Maker(
-        template,
-        row,
-        series,
-        current[0].generation if current else fresh,
-        fresh,
-        {(e.nominal, e.generation) for e in entries},
-        {e.due for e in living if e.status in OPEN},
-        late,
-        times,
-    )
-    actions: list[Action] = []
-    kept: set[str] = set()
-    for o in occurrences:
-        due, nominal = _utc(o.due), _utc(o.nominal)
-        same = done.get(due) or done_from.get(nominal)
-        same = same or next((e for e in current if e.nominal == nominal), None)
-        if same is None:
-            actions.append(maker.task(o, "create", _why(o, now)))
-        elif same.status == "pending" and (same.due, same.level) != (due, o.level):
-            kept.add(same.task_id)
-            reason = _was(same, o.due) if same.due != due else _was_level(same)
-            actions.append(maker.task(o, "reschedule", reason, (same.task_id,), True))
-        elif same.outcome == "superseded" or (
-            # Missed, and yet to come: another clock was in use then (`--now`, a database restored).
-            same.outcome == "missed" and o.due > now
-        ):
-            actions.append(maker.task(o, "create", "is due again", again=True))
-        else:
-            kept.add(same.task_id)
-            actions.append(_skip(same, times))
-    twice = [e for e in waiting if e.due in done]
-    left = [
-        e
-        for e in sorted(waiting, key=lambda e: e.due)
-        if e.task_id not in kept
-        and e not in twice
-        and not (e in current and stands(e, series))
-    ]
+    late = not_to_run(occurrences, *of_late, by_calendar, shut)
+    ids = (there.base, there.fresh, there.taken, there.busy)
+    maker = _Maker(template, row, series, *ids, late, times)
+
+    known_tasks = [there.of_occurrence(o) for o in occurrences]
+    pairs = zip(occurrences, known_tasks, strict=True)
+    actions = [maker.action(o, same, now) for o, same in pairs]
+    kept = {same.task_id for same in known_tasks if same is not None}
+    left = there.left(kept)
     actions = [_paired(a, left) for a in actions]
     actions += [ending(e, "no longer an occurrence of the row") for e in left]
-    actions += [ending(e, DONE) for e in twice]
+    actions += [ending(e, DONE) for e in there.twice]
     return _forgetting(sorted(actions, key=lambda a: a.due), entries)
 
 
@@ -266,6 +227,20 @@ class _Maker:
     busy: Collection[datetime]
     late: Mapping[datetime, str]
     times: KeptTimes | None
+
+    def action(self, o: Occurrence, same: Entry | None, now: datetime) -> Action:
+        """The action for an occurrence, and for its task in the ledger."""
+        due = _utc(o.due)
+        if same is None:
+            return self.task(o, "create", _why(o, now))
+        if same.status == "pending" and (same.due, same.level) != (due, o.level):
+            reason = _was(same, o.due) if same.due != due else _was_level(same)
+            return self.task(o, "reschedule", reason, (same.task_id,), True)
+        # Missed, and yet to come: another clock was in use then (`--now`, a database restored).
+        yet_to_come = same.outcome == "missed" and o.due > now
+        if same.outcome == "superseded" or yet_to_come:
+            return self.task(o, "create", "is due again", again=True)
+        return _skip(same, self.times)
 
     def task(
         self,
