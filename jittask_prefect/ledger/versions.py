@@ -19,6 +19,8 @@ FORMER_VERSION = "4"
 """The version that `upgrade_ledger` brings up to date."""
 OLDEST_READER = "5"
 """The oldest release, by its SCHEMA_VERSION, that works with tables of this version."""
+FIRST_ROLLING = 5
+"""The first version whose releases may work on while the tables are brought up."""
 _NEW_COLUMNS = (
     "level",
     "zone_value",
@@ -161,8 +163,10 @@ def _move_values(connection: Connection) -> None:
 
 def _other_version(where: str, found: str | None) -> LedgerError:
     if found == FORMER_VERSION:
+        # Later tables are brought up while workers of the release before go on.
+        first = "" if int(found) >= FIRST_ROLLING else "stop the workers, then "
         return LedgerError(
-            f"{where} has ledger tables of version {found}: stop the workers, then run `jittask db upgrade`"
+            f"{where} has ledger tables of version {found}: {first}run `jittask db upgrade`"
         )
     return LedgerError(
         f"{where} has ledger tables of version {found}, and this jittask-prefect works with version "

@@ -133,6 +133,17 @@ def as_version_4(connection: Connection) -> None:
     state_table.put(connection, "shop", "run:r-1", "t-made")
 
 
+def test_workers_are_stopped_only_where_their_release_does_not_know_newer_tables(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From version 5 on the tables are brought up first, and the programs follow one by one."""
+    monkeypatch.setattr(versions, "SCHEMA_VERSION", "6")
+    monkeypatch.setattr(versions, "FORMER_VERSION", "5")
+    said = "the database has ledger tables of version 5: run `jittask db upgrade`"
+    with pytest.raises(LedgerError, match=f"^{said}$"):
+        versions.require(connection, "the database")
+
+
 def test_version_4_is_brought_up_and_loses_nothing(connection: Connection) -> None:
     as_version_4(connection)
     with pytest.raises(LedgerError, match="version 4: stop the workers, then run"):
