@@ -287,6 +287,24 @@ def test_whoever_ends_a_task_claims_the_next_only_with_it(
     assert (found.attempt, found.batch, found.finished) == (2, 0, None)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_death_right_after_that_claim_counts_unless_the_begin_is_written_down(
+    connection: Connection, begun: bool
+) -> None:
+    """Nothing tells the ledger whether the function had begun; with a `rate` each begin has a commit of its own."""
+    transitions.enter(connection, task("executing"))
+    transitions.enter(connection, task(task_id="u", row_key="2", attempt=0))
+    following = transitions.Following("u", "run", 25, begun)
+    assert transitions.finish(connection, "t", "me", following=following, **DONE)
+    dead = find_entry(connection, "u")
+    assert dead is not None
+    assert transitions.retry(connection, dead, 0) is not begun
+    assert transitions.fail(connection, dead, NOW) is begun
+    after = find_entry(connection, "u")
+    assert after is not None
+    assert (after.status, after.attempt) == (("error", 1) if begun else ("pending", 0))
+
+
 def two_apps(connection: Connection, *statuses: str, **about: Any) -> None:
     """The same tasks of two apps in one database."""
     for app in ("shop", "other"):
