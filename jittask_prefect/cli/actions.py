@@ -17,7 +17,7 @@ from jittask_prefect.cli.options import (
     the_app,
 )
 from jittask_prefect.cli.queries import open_link
-from jittask_prefect.cli.terminal import out, print_json, warn
+from jittask_prefect.cli.terminal import out, print_json, show_logs, warn
 from jittask_prefect.errors import ArgumentError, PrefectApiError, UnknownTask
 from jittask_prefect.schedule import clock
 
@@ -30,11 +30,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a task's function here and now, in this process, without a server: for debugging."""
-    import logging
-
     from jittask_prefect.running.trial import run_here
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_logs()
     print_json(run_here(the_app(), task, row, clock.now(), dry=dry))
 
 

@@ -89,6 +89,23 @@ class _EscapingFormatter(logging.Formatter):
         return escape_controls(super().format(record))
 
 
+class _ToStderr(logging.Handler):
+    """Writes to the stderr of the moment: the one of the start may be closed by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+def show_logs() -> None:
+    """Print the texts that are logged from now on."""
+    handler = _ToStderr()
+    handler.setFormatter(_EscapingFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def prepare() -> None:
     """Let this process write any text, also in an encoding that lacks characters, and in its log."""
     for stream in (sys.stdout, sys.stderr):

@@ -134,6 +134,22 @@ def test_lines_json_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert not {"\x1b", "\x07", "\x9b", "\x7f", "\u202e"} & set(said)
 
 
+def test_logs_go_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of the start may be closed by then, as that of a test is when the next one begins."""
+    root, log = logging.getLogger(), logging.getLogger("jittask")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    with io.StringIO() as first, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", first)
+        terminal.show_logs()
+        log.info("one")
+        assert first.getvalue() == "one\n"
+    with io.StringIO() as second, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", second)
+        log.info("row %s", OBEYED)
+        assert second.getvalue() == f"row {SHOWN}\n"
+
+
 URL = "postgresql+psycopg://shop:secret@db/shop"
 
 
