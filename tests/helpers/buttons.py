@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from place import Place, until
+from place import Place
 
-from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.schedule import clock
 
 
@@ -21,18 +20,6 @@ class Buttons:
     def __init__(self, work: Place) -> None:
         self.work, self.api = work, work.api
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        def done() -> list[Any] | None:
-            try:
-                return [self.api.call(method, path, body)]
-            except PrefectApiError as error:
-                if "answered 503" in str(error):  # a server on SQLite that is busy
-                    return None
-                raise
-
-        [answer] = until(done, 120)  # type: ignore[misc]
-        return answer
-
     def run(self, name: str, **parameters: Any) -> str:
         """*Custom run*; without parameters *Quick run*."""
         deployment = self.work.deployments()[name]["id"]
@@ -40,13 +27,15 @@ class Buttons:
         if parameters:
             body["parameters"] = parameters
         path = f"/deployments/{deployment}/create_flow_run"
-        return str(self._call("POST", path, body)["id"])
+        return str(self.api.call("POST", path, body)["id"])
 
     def state(self, run_id: str, kind: str, name: str | None = None) -> str:
         """*Change state*, *Retry* and *Cancel*: the UI forces what it proposes."""
         state = {"type": kind, "name": name, "message": "by a test"}
         body = {"state": state, "force": True}
-        return str(self._call("POST", f"/flow_runs/{run_id}/set_state", body)["status"])
+        return str(
+            self.api.call("POST", f"/flow_runs/{run_id}/set_state", body)["status"]
+        )
 
     def pause_run(self, run_id: str, seconds: float = 300) -> None:
         """*Pause* on a run's page, with its field *Timeout (seconds)*."""
@@ -54,12 +43,12 @@ class Buttons:
         details = {"pause_timeout": timeout, "pause_reschedule": True}
         state = {"type": "PAUSED", "name": "Suspended", "state_details": details}
         body = {"state": state, "force": True}
-        answer = self._call("POST", f"/flow_runs/{run_id}/set_state", body)
+        answer = self.api.call("POST", f"/flow_runs/{run_id}/set_state", body)
         assert answer["status"] == "ACCEPT"
 
     def resume_run(self, run_id: str) -> str:
         """*Resume* on the page of a paused run; the server's answer."""
-        return str(self._call("POST", f"/flow_runs/{run_id}/resume", {})["status"])
+        return str(self.api.call("POST", f"/flow_runs/{run_id}/resume", {})["status"])
 
     def retry(self, run_id: str) -> None:
         self.state(run_id, "SCHEDULED", "AwaitingRetry")
@@ -68,12 +57,12 @@ class Buttons:
         self.state(run_id, "CANCELLING")
 
     def delete(self, run_id: str) -> None:
-        self._call("DELETE", f"/flow_runs/{run_id}")
+        self.api.call("DELETE", f"/flow_runs/{run_id}")
 
     def pause(self, name: str) -> None:
         """The switch on the page of a deployment."""
         deployment = self.work.deployments()[name]["id"]
-        self._call("POST", f"/deployments/{deployment}/pause_deployment")
+        self.api.call("POST", f"/deployments/{deployment}/pause_deployment")
 
     def copy(self, run_id: str, name: str, **changed: Any) -> str:
         """*Copy to new run*, with changed parameters *Run with changes*."""

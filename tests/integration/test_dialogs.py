@@ -24,22 +24,8 @@ def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
     """Submit a form as the UI does: the server checks it by its schema; the flow run's id."""
     found = work.deployments()[dialog]["id"]
     body = {"parameters": form, "state": {"type": "SCHEDULED"}}
-
-    def post() -> str | None:
-        try:
-            return str(
-                work.api.call(
-                    "POST", f"/deployments/{found}/create_flow_run", body=body
-                )["id"]
-            )
-        except PrefectApiError as error:
-            if "answered 503" in str(
-                error
-            ):  # a server on SQLite that is busy, now and then for a minute
-                return None
-            raise
-
-    return until(post, 120)  # type: ignore[return-value]
+    path = f"/deployments/{found}/create_flow_run"
+    return str(work.api.call("POST", path, body=body)["id"])
 
 
 def done(work: Place, run_id: str) -> dict[str, Any]:
