@@ -145,6 +145,7 @@ class LocalCluster:
                 "+psycopg", "+asyncpg"
             ),
             "PREFECT_REDIS_MESSAGING_URL": f"{redis}/0",
+            "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"{redis}/0",
             "PREFECT_SERVER_DOCKET_URL": f"{redis}/1",
             "PREFECT_SERVER_API_PORT": str(self.ports.get(name, 4200)),
         }

@@ -39,6 +39,11 @@ SHARED = {
         "prefect_redis.lease_storage",
         "each server knows its own leases only",
     ),
+    "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE": (
+        "server.worker_channel.cleanup_queue_storage",
+        "prefect_redis.cleanup_queue",
+        "no worker ends what a run left that was in Cancelling for too long",
+    ),
     "PREFECT_SERVER_DOCKET_URL": (
         "server.docket.url",
         "redis://HOST:6379/1",
@@ -56,7 +61,11 @@ MIGRATES = "server.database.migrate_on_start"
 # Services mark a run after 15 s, and store an event after 5 s.
 MARKED, LATELY = timedelta(minutes=1), timedelta(minutes=10)
 EVENTS_STORED, EVENTS_KNOWN = timedelta(seconds=20), timedelta(minutes=3)
-REDIS_URLS = ("PREFECT_REDIS_MESSAGING_URL", "PREFECT_SERVER_DOCKET_URL")
+REDIS_URLS = (
+    "PREFECT_REDIS_MESSAGING_URL",
+    "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL",
+    "PREFECT_SERVER_DOCKET_URL",
+)
 
 
 def servers(

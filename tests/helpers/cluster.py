@@ -153,6 +153,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
     here = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": given.render_as_string(False),
         "PREFECT_REDIS_MESSAGING_URL": f"{REDIS}/8",
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"{REDIS}/8",
         "PREFECT_SERVER_DOCKET_URL": f"{REDIS}/9",
     }
     env = environment(None, home) | settings() | here

@@ -32,6 +32,9 @@ ALONE: dict[str, Any] = {
         "concurrency": {
             "lease_storage": "prefect.server.concurrency.lease_storage.memory"
         },
+        "worker_channel": {
+            "cleanup_queue_storage": "prefect.server.worker_communication.cleanup_queue.memory"
+        },
         "docket": {"url": "memory://"},
         "database": {"migrate_on_start": True},
         "services": {"late_runs": {"enabled": True}, "foreman": {"enabled": True}},
@@ -47,6 +50,7 @@ def cluster() -> dict[str, Any]:
     made["server"] |= {
         "events": events,
         "concurrency": {"lease_storage": "prefect_redis.lease_storage"},
+        "worker_channel": {"cleanup_queue_storage": "prefect_redis.cleanup_queue"},
         "docket": {"url": "redis://redis.internal:6379/1"},
         "database": {"migrate_on_start": False},
     }
