@@ -239,6 +239,7 @@ def _guard(app: App, api: Api) -> Finding:
     """Which database the server knows for the app."""
     try:
         known = guard.remembers(app, api)
+        elsewhere = guard.require(app, api, again=True)
     except OtherDatabase as error:
         return Finding("server", "wrong", str(error))
     except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
@@ -250,6 +251,8 @@ def _guard(app: App, api: Api) -> Finding:
             f"it knows no database of {app.name} yet: `jittask deploy` makes it known"
         )
         return Finding("server", "warning", text)
+    if elsewhere:
+        return Finding("server", "wrong", elsewhere)
     return Finding("server", "ok", f"it knows {app.name} by this database")
 
 

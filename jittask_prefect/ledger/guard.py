@@ -3,10 +3,14 @@
 A variable of the server holds, for each app, an id that stands in the app's database too, and a digest of what the
 database says of itself. Whoever writes to Prefect compares both first, once for each process and server. So a copy of
 the app with another database, as for staging, changes nothing of the other's under the same name.
+
+The variable also holds an id of the server, and the database remembers to which server the app was deployed last. Where two
+servers serve one app and database, the syncs of both make flow runs of each task: whoever looks at both is told.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +27,9 @@ from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_slug
 
 ID = "identity"
+SERVER = "server"
+"""A name in `jittask_state`: of the server that the app was deployed to last the id, the digest of the database, the address."""
+log = logging.getLogger("jittask")
 
 
 class App(Protocol):
@@ -66,7 +73,7 @@ def connect(app: App) -> Api:
     return api
 
 
-def require(app: App, api: Api, *, again: bool = False) -> None:
+def require(app: App, api: Api, *, again: bool = False) -> str:
     """Compare the app's database with the server's memory, once for each app and server in this process.
 
     Args:
@@ -74,22 +81,31 @@ def require(app: App, api: Api, *, again: bool = False) -> None:
         api: Prefect.
         again: Compare also where this process has compared before.
 
+    Returns:
+        What to do where the app was deployed last to another server; empty where it was not, or was compared before.
+
     Raises:
         OtherDatabase: The server knows the app by another database.
         PrefectApiError: The server cannot be reached.
     """
     known = _compared.setdefault(app, set())
     if api.url in known and not again:
-        return
-    found = _remembered(app, api)
-    if found is None:
-        return  # not deployed yet
-    ours = _owner(app)
+        return ""
+    value = api.variable(_variable(app))
+    if value is None:
+        return ""  # not deployed yet
+    ours, found = _owner(app), _owner_in(value)
     if ours is None:
-        return  # no ledger: whoever needs one says so
+        return ""  # no ledger: whoever needs one says so
     if found != ours:
         raise _other_database(app, api, found, ours)
     known.add(api.url)
+    if other := _other_server(app, api, ours, _server_in(value)):
+        return (
+            f"the app {app.name} was deployed last to another Prefect server, {other}, with this database, and both servers make "
+            f"flow runs of its tasks: stop the workers of {api.url}; or `jittask deploy` makes this one the app's server again"
+        )
+    return ""
 
 
 def remembers(app: App, api: Api) -> bool:
@@ -116,12 +132,20 @@ def claim(app: App, api: Api, *, take_over: bool = False) -> None:
         LedgerError: The database has no ledger.
         PrefectApiError: The server cannot be reached.
     """
-    found, ours = _remembered(app, api), _make_owner(app)
+    value, ours = api.variable(_variable(app)), _make_owner(app)
+    found = None if value is None else _owner_in(value)
     if found not in (None, ours) and not take_over:
         assert found is not None
         raise _other_database(app, api, found, ours)
-    if found != ours:
-        api.set_variable(_variable(app), asdict(ours))
+    server = _server_in(value) or str(uuid.uuid4())
+    if found != ours or not _server_in(value):
+        api.set_variable(_variable(app), {**asdict(ours), SERVER: server})
+    if left := _other_server(app, api, ours, server):
+        told = "the app %s was on another Prefect server before, %s: stop its workers there, else both servers make flow runs of its tasks"
+        log.warning(told, app.name, left)
+    with app.engine().begin() as connection:
+        value = f"{server} {ours.database} {api.url}"
+        state_table.put(connection, app.name, SERVER, value)
     _compared.setdefault(app, set()).add(api.url)
 
 
@@ -131,11 +155,31 @@ def _variable(app: App) -> str:
 
 
 def _remembered(app: App, api: Api) -> Owner | None:
-    value: Any = api.variable(_variable(app))
-    if value is None:
-        return None
+    value = api.variable(_variable(app))
+    return None if value is None else _owner_in(value)
+
+
+def _owner_in(value: Any) -> Owner:
     content = value if isinstance(value, dict) else {}
     return Owner(str(content.get("id")), str(content.get("database")))
+
+
+def _server_in(value: Any) -> str:
+    """The server's id; empty where an older release made the variable."""
+    return str(value.get(SERVER) or "") if isinstance(value, dict) else ""
+
+
+def _other_server(app: App, api: Api, ours: Owner, server: str) -> str:
+    """The address of the server that the app was deployed to last, where that is another than this; empty else.
+
+    A copy of a database remembers the server of its origin, which does not count.
+    """
+    with app.engine().connect() as connection:
+        known = state_table.get(connection, app.name, SERVER) or ""
+    before, _, rest = known.partition(" ")
+    database, _, url = rest.partition(" ")
+    other = server and before != server and url != api.url
+    return url if other and database == ours.database else ""
 
 
 def _owner(app: App) -> Owner | None:

@@ -186,10 +186,12 @@ def run_sync(
     owner, begun_at = new_owner(), time.monotonic()
     with naming_rights(app):
         api = connect(app)
-        guard.require(app, api, again=True)
+        elsewhere = guard.require(app, api, again=True)
         after = partial(_after, app, api, now, this)
         about = (app, api, now, owner)
         report = sync.run(*about, since=since, clock=clock.now, after=after)
+    if report is not None and elsewhere:
+        report.problems.append(elsewhere)
     if report is not None:
         figures.synced(app, time.monotonic() - begun_at, clock.now(), report.down)
     return report

@@ -10,6 +10,7 @@ import pytest
 
 from jittask_prefect import App, LedgerError, OtherDatabase
 from jittask_prefect.ledger import guard
+from jittask_prefect.running import sync_flow
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -31,8 +32,9 @@ def test_the_first_deploy_names_the_database_without_address_or_password(
 ) -> None:
     _, prefect = deployed(tmp_path)
     (name, value) = prefect.variables.popitem()
-    assert name == "jittask_shop" and set(value) == {"id", "database"}
-    assert (len(value["id"]), len(value["database"])) == (36, 32)
+    assert name == "jittask_shop" and set(value) == {"id", "database", "server"}
+    lengths = [len(value[key]) for key in ("id", "database", "server")]
+    assert lengths == [36, 32, 36]
 
 
 def test_the_same_database_is_let_through_and_asked_for_once(tmp_path: Path) -> None:
@@ -110,3 +112,64 @@ def test_a_deploy_needs_the_ledger(tmp_path: Path) -> None:
     app = build_app(tmp_path, name="shop", ready=False)
     with pytest.raises(LedgerError, match="jittask db upgrade"):
         guard.claim(app, FakePrefect())
+
+
+def test_of_two_servers_the_one_of_the_last_deploy_is_the_apps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both make runs of each task: deploy says so once, the former server's syncs and `doctor` until it is mended."""
+    app, first = deployed(tmp_path)
+    second = FakePrefect()
+    first.url, second.url = "http://one/api", "http://two/api"
+    deploy(app, first, NOW)
+    assert caplog.text == "" and guard.require(app, first, again=True) == ""
+
+    deploy(app, second, NOW)
+    assert "was on another Prefect server before, http://one/api" in caplog.text
+    assert guard.require(app, second, again=True) == ""
+    told = guard.require(app, first, again=True)
+    assert "another Prefect server, http://two/api" in told
+    assert "stop the workers of http://one/api" in told
+
+    deploy(app, first, NOW)
+    assert guard.require(app, first, again=True) == ""
+    assert guard.require(app, second, again=True) != ""
+
+
+def test_a_sync_on_the_former_server_says_so(tmp_path: Path) -> None:
+    app, first = deployed(tmp_path)
+    second = FakePrefect()
+    second.url = "http://two/api"
+    deploy(app, second, NOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync_flow, "connect", lambda app: first)
+        report = sync_flow.run_sync(app, NOW)
+    assert report is not None
+    [told] = report.problems
+    assert "was deployed last to another Prefect server" in told
+
+
+def test_an_older_variable_gets_the_servers_id_with_the_next_deploy(
+    tmp_path: Path,
+) -> None:
+    app, prefect = deployed(tmp_path)
+    [value] = prefect.variables.values()
+    del value["server"]
+    assert guard.require(app, prefect, again=True) == ""
+    deploy(app, prefect, NOW)
+    [value] = prefect.variables.values()
+    assert len(value["server"]) == 36
+
+
+def test_a_copy_of_the_database_on_a_server_of_its_own_is_no_move(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a staging system from a copy of production: nobody is to stop the workers of production for it."""
+    app, _ = deployed(tmp_path / "one")
+    app.close()
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    copy, staging = App(tmp_path / "copy"), FakePrefect()
+    staging.url = "http://staging/api"
+    deploy(copy, staging, NOW)
+    assert "another Prefect server" not in caplog.text
+    assert guard.require(copy, staging, again=True) == ""
