@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from jittask_prefect.dialogs.fields import Json
@@ -28,7 +29,7 @@ def inner_file(app: App, full_name: str) -> Path:
     return folder_of(app, full_name) / "inner.py"
 
 
-def create(app: App, name: str, config: Json, code: str) -> Path:
+def create(app: App, name: str, config: Json, code: str, now: datetime) -> Path:
     """Make the folder of a new task. Of two callers with the same name, only the first makes the task.
 
     Args:
@@ -36,6 +37,7 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
         name: The element's name, without `tasks.`.
         config: The e.json.
         code: The inner.py; empty for none.
+        now: The present instant.
 
     Returns:
         The path of the folder.
@@ -47,7 +49,7 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
     tasks.mkdir(parents=True, exist_ok=True)
     if name.casefold() in map(str.casefold, names_in_use(app)):
         raise taken(name)
-    with _tried(app, f"tasks.{name}", config, code) as spare:
+    with _tried(app, f"tasks.{name}", config, code, now) as spare:
         spare.chmod(0o755)
         folder = tasks / name
         try:
@@ -70,7 +72,9 @@ def taken(name: str) -> ConfigError:
     return invalid("name", name, allowed)
 
 
-def change(app: App, template: Meta, config: Json, code: str | None) -> None:
+def change(
+    app: App, template: Meta, config: Json, code: str | None, now: datetime
+) -> None:
     """Write a task's e.json anew, and its inner.py where code is given.
 
     Args:
@@ -78,13 +82,14 @@ def change(app: App, template: Meta, config: Json, code: str | None) -> None:
         template: The task that the form was compared with.
         config: The e.json.
         code: The inner.py; None leaves the present one.
+        now: The present instant.
 
     Raises:
         ConfigError: The task would not work, or somebody changed its e.json just now; the files are as they were.
     """
     name = template.fullName
     folder = folder_of(app, name)
-    with _tried(app, name, config, code or ""):
+    with _tried(app, name, config, code or "", now):
         pass
     where = f"{name.replace('.', '/')}/e.json"
     if read_json(app.folder / where, where) != template.config:
@@ -103,7 +108,9 @@ def change(app: App, template: Meta, config: Json, code: str | None) -> None:
 
 
 @contextmanager
-def _tried(app: App, full_name: str, config: Json, code: str) -> Iterator[Path]:
+def _tried(
+    app: App, full_name: str, config: Json, code: str, now: datetime
+) -> Iterator[Path]:
     """A spare folder with a task that works. No element has such a name, so nobody else reads the folder.
 
     Raises:
@@ -118,7 +125,7 @@ def _tried(app: App, full_name: str, config: Json, code: str) -> Iterator[Path]:
         _write(spare, config, code)
         inner = spare / "inner.py" if code else None
         with app.candidate(full_name, config, inner) as template:
-            problems = template_problems(template)
+            problems = template_problems(template, now)
         shutil.rmtree(spare / "__pycache__", ignore_errors=True)
         if problems:
             raise ConfigError(problems)

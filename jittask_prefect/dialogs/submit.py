@@ -142,7 +142,7 @@ class Submission:
                 found = f"the values of {twins[0].fullName}"
                 allowed = "another task name, or an English name, for a second task with the same values"
                 raise invalid("title", found, allowed)
-            folder.create(self.app, name, config, code or "")
+            folder.create(self.app, name, config, code or "", self.now)
         return self._deployed(f"tasks.{name}", "made", told)
 
     def _without_deployment(
@@ -184,7 +184,7 @@ class Submission:
             own_function = edit.config.get("funcType") != "Global"
             if code is None and own_function and not inner.exists():
                 code = OF_ROWS if rows else SCHEDULED
-            folder.change(self.app, template, edit.config, code)
+            folder.change(self.app, template, edit.config, code, self.now)
         told = f": {', '.join(edit.changed)}"
         # A form with a version showed these values: somebody may have meant to take them away.
         if edit.left and version is not None:

@@ -232,9 +232,7 @@ def _element(app: App, name: str, now: datetime | None) -> None:
 
     found = []
     if isinstance(element, Meta):
-        found = template_problems(element)
-        if not found and now is not None:
-            found = _caught("", lambda: check_schedule(element, now))
+        found = template_problems(element, now)
     if isinstance(element, Meta) and found:
         whole, of = ConfigError(found), element.declared
         raise whole if of is None else told_of_arguments(whole, of)
@@ -292,14 +290,19 @@ def _text(written: object, key: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def template_problems(template: Meta) -> list[Problem]:
-    """The problems of a template that loads: its function, its model, its fields, its filter."""
+def template_problems(template: Meta, now: datetime | None = None) -> list[Problem]:
+    """The problems of a template that loads: its function, its model, its fields, its filter.
+
+    As of an instant also a schedule that does not fit Prefect's.
+    """
     found = _caught("", template.check_function)
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
     else:
         found += _caught("", lambda: check_density(template.timer))
 
+    if not found and now is not None:
+        found = _caught("", lambda: check_schedule(template, now))
     return found
 
 

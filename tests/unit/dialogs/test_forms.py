@@ -589,6 +589,28 @@ def test_an_edit_that_does_not_work_changes_nothing(shop: Make) -> None:
         submit(s.app, s.api, forms.EDIT, {**form, "task": "tasks.Nobody"}, s.now)
 
 
+def test_hours_that_do_not_fit_are_told_of_the_field_and_nothing_is_written(
+    shop: Make,
+) -> None:
+    """96 windows of a minutely task, each on one day of the week: the deploy would refuse them."""
+    s = shop()
+    lines = [
+        f"{hour:02}:{minute:02} to {hour:02}:{minute + 3:02} on {words.WEEKDAYS[1 + (hour + minute) % 7]}"
+        for hour in range(24)
+        for minute in (1, 11, 21, 31)
+    ]
+    form = {**SCHEDULED, "repeat": "Every minute", "window": "\n".join(lines)}
+    told = wrong(form, forms.NEW_SCHEDULED, s)
+    assert told.startswith("Opening hours: found too many opening hours")
+    assert not (s.folder / "tasks/Report").exists()
+
+    submit(s.app, s.api, forms.NEW_SCHEDULED, {**form, "window": lines[0]}, s.now)
+    before = (s.folder / "tasks/Report/e.json").read_bytes()
+    told = wrong({"task": "tasks.Report", **form}, forms.EDIT, s)
+    assert "Opening hours: found too many opening hours" in told
+    assert (s.folder / "tasks/Report/e.json").read_bytes() == before
+
+
 def test_code_from_a_form_only_where_the_app_allows_it(shop: Make) -> None:
     s = shop(app_json={"allowCodeFromForms": True})
     form = {**SCHEDULED, "code": "def customFunc():\n    return 42"}
@@ -615,7 +637,7 @@ def test_of_two_who_take_one_name_one_is_told(shop: Make) -> None:
     def create() -> None:
         start.wait()
         try:
-            made.append(folder.create(s.app, "Same", said, SCHEDULED_CODE))
+            made.append(folder.create(s.app, "Same", said, SCHEDULED_CODE, NOW))
         except ConfigError as error:
             told.append(str(error))
 
