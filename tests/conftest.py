@@ -83,7 +83,7 @@ for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")
     del os.environ[name]
 os.environ.update(SETTINGS)
 # Its log keeps the stderr of the moment of this import: that of a single test would be closed when the next one logs.
-import prefect  # noqa: E402, F401
+import prefect.main  # noqa: E402, F401
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -461,7 +461,7 @@ def test_an_edit_that_does_not_work_is_never_there_for_others(
     monkeypatch.setattr(
         folder,
         "template_problems",
-        lambda t: (seen.append(about(s)["title"]), check(t))[1],
+        lambda t, now: (seen.append(about(s)["title"]), check(t, now))[1],
     )
     with pytest.raises(ConfigError, match=r"holidays|calendar"):
         edit(s, link(s), title="B", skipHoliday="On")
