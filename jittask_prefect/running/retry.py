@@ -40,7 +40,8 @@ class Retried:
     @property
     def done(self) -> str:
         """What runs again, in words."""
-        told = f"{self.tasks} failed tasks run again, in {self.runs} flow runs."
+        again = "runs" if self.tasks == 1 else "run"
+        told = f"{counted(self.tasks, 'failed task')} {again} again, in {counted(self.runs, 'flow run')}."
         if self.lost:
             told += f" {self.lost} more get a new flow run by the next sync: Prefect no longer has theirs."
         return told
@@ -49,14 +50,19 @@ class Retried:
     def left(self) -> list[str]:
         """What stays as it is, in words."""
         reasons = (
-            (self.open, "their flow run waits or is at work already"),
-            (self.refused, "Prefect refused the retry of their flow run"),
+            (self.open, "the flow run is pending or executing already"),
+            (self.refused, "Prefect refused the retry of the flow run"),
         )
         return [
-            f"{number} failed tasks stay as they are: {why}"
+            f"{counted(number, 'failed task')} not retried: {why}"
             for number, why in reasons
             if number
         ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 flow run`, `2 flow runs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def retry_failed(

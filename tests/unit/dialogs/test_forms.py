@@ -454,10 +454,10 @@ def test_failed_tasks_run_again(shop: Make) -> None:
 
     assert said(since="2026-03-03") == "0 failed tasks run again, in 0 flow runs."
     once = {"task": "tasks.Task", "since": "2026-03-02"}
-    assert said(**once) == "1 failed tasks run again, in 1 flow runs."
+    assert said(**once) == "1 failed task runs again, in 1 flow run."
     assert said(since="2026-03-01") == (
         "0 failed tasks run again, in 0 flow runs. "
-        "1 failed tasks stay as they are: their flow run waits or is at work already."
+        "1 failed task not retried: the flow run is pending or executing already."
     )
     assert [o.status for o in s.work()] == ["completed"]
     assert "Task: found nothing" in wrong({}, forms.RETRY, s)
