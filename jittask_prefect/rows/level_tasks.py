@@ -29,10 +29,12 @@ def of_present_date(series: Series, entries: Sequence[Entry]) -> list[Entry]:
     """
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
     present = {e.task_id for e in entries if e.anchor in series.starts_of(e.level)}
-    former = _former_starts(series, entries, present)
     by_age = sorted(
         entries, key=lambda e: (e.generation, e.task_id in present), reverse=True
     )
+    if len(present) == len(by_age):  # as of each row whose dates never changed
+        return by_age
+    former = _former_starts(series, entries, present)
     known = (
         e
         for e in by_age

@@ -16,7 +16,7 @@ from jittask_prefect.rows.level_tasks import (
 from jittask_prefect.schedule.series import Occurrence, Series
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RowTasks:
     """The tasks of a row and a template.
 
@@ -99,11 +99,11 @@ class RowTasks:
         Args:
             kept: The ids of the tasks that occurrences have.
         """
-        twice = self.twice
-        return [
+        left = [
             e
-            for e in sorted(self.waiting, key=lambda e: e.due)
+            for e in self.waiting
             if e.task_id not in kept
-            and e not in twice
+            and e.due not in self.done
             and not (e in self.current and stands(e, self.series))
         ]
+        return sorted(left, key=lambda e: e.due)
