@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -80,20 +80,25 @@ class Workers:
     url: str
     stack: ExitStack
     ports: list[int]
+    pids: list[int] = field(default_factory=list)
 
     def one_more(self) -> None:
         """Start a worker, and wait until its first process is there."""
         port = free_port()
         home = self.stack.enter_context(Embedded(self.home / f"w{len(self.ports)}"))
-        home.start_worker(
+        process = home.start_worker(
             self.url,
             deployments.POOL,
             cwd=self.home,
-            env={"JITTASK_METRICS_PORT": str(port)},
+            env={
+                "JITTASK_METRICS_PORT": str(port),
+                "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT),
+            },
             worker_type=deployments.POOL_TYPE,
             limit=LIMIT,
         )
         self.ports.append(port)
+        self.pids.append(process.pid)
         while not figures(port).get("jittask_worker_children"):
             time.sleep(0.2)
 
@@ -105,7 +110,8 @@ class Workers:
         ]
 
 
-NEWS = 35.0  # until all workers know of each other
+HEARTBEAT = 5  # seconds, in place of 30: so often a worker asks for the others
+NEWS = 8.0  # until all workers know of each other
 
 
 def figures(port: int) -> dict[str, float]:
@@ -172,8 +178,10 @@ def together(app: App, api: PrefectApi, number: int) -> datetime:
     return due
 
 
-def seconds_to_end(app: App, template: str, due: datetime, number: int) -> float:
-    """From the due instant to the last row."""
+def seconds_to_end(
+    app: App, template: str, due: datetime, number: int, every: float = 0.5
+) -> float:
+    """From the due instant to the last row; looks so often for the end."""
     mine = (entries.c.template == template, entries.c.due >= due)
     done = select(func.count(), func.max(entries.c.finished)).where(
         *mine, entries.c.status == "completed"
@@ -185,7 +193,7 @@ def seconds_to_end(app: App, template: str, due: datetime, number: int) -> float
         if found == number:
             return float((last - due).total_seconds())
         assert time.monotonic() < deadline, f"{found} of {number} rows done"
-        time.sleep(0.5)
+        time.sleep(every)
 
 
 def turn(
@@ -217,19 +225,22 @@ def turn(
     }
 
 
+def deployed(home: Path, url: str, keys: dict[str, str]) -> tuple[App, PrefectApi]:
+    """The app on a server, without its sync: the loads here are made by hand."""
+    os.environ["PREFECT_API_URL"] = url
+    refresh_settings()
+    app = build_app(home / "app", ELEMENTS, name="workers", maxConcurrency=MANY, **keys)
+    api = PrefectApi(url)
+    deploying.deploy(app, api, clock.now())
+    api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
+    return app, api
+
+
 def measure(home: Path, asked: argparse.Namespace, keys: dict[str, str]) -> None:
     with ExitStack() as stack:
         url = stack.enter_context(Embedded(home / "server")).ensure(900)[0].url
-        os.environ["PREFECT_API_URL"] = url
-        refresh_settings()
-        app = build_app(
-            home / "app", ELEMENTS, name="workers", maxConcurrency=MANY, **keys
-        )
+        app, api = deployed(home, url, keys)
         stack.callback(app.close)
-        api = PrefectApi(url)
-        deploying.deploy(app, api, clock.now())
-        # The loads here are made by hand.
-        api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
         workers = Workers(home, url, stack, [])
         loads = {"crowd": (crowd, asked.runs), "stream": (stream, asked.runs // 2), "rows": (together, asked.rows)}  # fmt: skip
         for number in asked.workers:

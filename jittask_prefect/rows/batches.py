@@ -181,7 +181,7 @@ def shares(
 ) -> list[Share]:
     """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones.
 
-    Each worker gets a batch, unless a batch would have fewer than `AUTO` rows. Rows of a digest stay together.
+    Each worker gets as many batches, unless a batch would have fewer than `AUTO` rows. Rows of a digest stay together.
 
     Args:
         app: The app.
@@ -223,6 +223,8 @@ def shares(
     wanted = -(-len(waiting) // most)
     if most == BATCH_SIZE:  # rows of a digest stay together
         wanted = max(wanted, min(workers, len(waiting) // AUTO))
+        if wanted > workers:  # else some workers have one more than others
+            wanted = -(-wanted // workers) * workers
 
     for left in range(wanted, 0, -1):
         size = -(-len(waiting) // left)

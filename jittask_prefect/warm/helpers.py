@@ -67,6 +67,7 @@ class Helpers:
         self._children, self._room, self._log = children, room, log
         self._started = 0
         self._wanted = 0
+        self._lacks = False  # the worker had no room for all
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_work: set[ChildProcess] = set()
         self._begun: set[ChildProcess] = set()
@@ -82,28 +83,39 @@ class Helpers:
         """Have so many helpers, as far as the worker has room; 0: no further helper begins."""
         self._wanted = number
         self.known.helpers = max(number, self.known.helpers)
-        while len(self._tasks) < number and self._room() > 0:
+        self._fill()
+        self._tell(asked=True)
+
+    def offer(self) -> None:
+        """Have those helpers that the worker had no room for; called when another run has ended."""
+        if self._lacks:
+            self._fill()
+            self._tell()
+
+    def _fill(self) -> None:
+        while len(self._tasks) < self._wanted and self._room() > 0:
             self._started += 1
             task = asyncio.create_task(self._help(self._started))
             self._tasks.add(task)
-        self._tell(asked=True)
+        # Helpers that leave by themselves are not replaced: other tasks wait for their places.
+        self._lacks = len(self._tasks) < self._wanted
 
     def _told_pace(self, pace: Sequence[float]) -> None:
         self.known.pace = pace
 
     def close(self) -> None:
         """Have no further helpers begin."""
-        self._wanted = 0
+        self._wanted, self._lacks = 0, False
 
     def kill(self) -> None:
         """End all helpers at once, with their rows."""
-        self._wanted = 0
+        self.close()
         for child in self._at_work:
             child.kill()
 
     async def end(self) -> None:
         """Have the helpers of a leader that has died take no further rows; returns after some seconds at the latest."""
-        self._wanted = 0
+        self.close()
         for child in self._at_work:
             child.send({"enough": True})
         if self._tasks:

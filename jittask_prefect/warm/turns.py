@@ -21,9 +21,11 @@ from urllib.parse import quote
 from uuid import UUID
 
 import anyio
+from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import ObjectNotFound
 
 from jittask_prefect.warm.outage import NO_ANSWER
@@ -33,6 +35,8 @@ STILL = timedelta(seconds=1)
 CLAIMS, AT_MOST = 3, timedelta(seconds=5)
 """Further waiting, counted in this worker's claims at the pace of its last claim: a busy server is slow for all."""
 NEXT = 2 * PACE  # runs of a share that its worker is about to take
+LISTED, LISTED_FOR_EACH, LISTED_AT_MOST = 20, 3, 200
+"""Due runs that a worker asks for: so many, and so many more for each worker. The server gives 200 at most."""
 LEAVE_SECONDS = 1.0  # for the answer to a worker that ends
 BUSY = 10
 """The factor by which a worker with due runs of its own waits longer for other workers: these are likely as busy."""
@@ -158,6 +162,41 @@ async def leave_pool(client: PrefectClient, pool: str, name: str) -> None:
     path: Any = f"/work_pools/{quote(pool, safe='')}/workers/{quote(name, safe='')}"
     with suppress(*NO_ANSWER), anyio.move_on_after(LEAVE_SECONDS):
         await client.request("DELETE", path)
+
+
+async def first_due(
+    client: PrefectClient,
+    pool: str,
+    queues: Collection[str],
+    before: datetime,
+    workers: int,
+) -> list[FlowRun]:
+    """The runs of a pool that are due before an instant, at most some for each worker.
+
+    Prefect's own question has no limit. Each answer then reads and sends up to 200 runs, once a second for each worker: a
+    server with many due runs did little else.
+
+    Args:
+        client: Prefect's.
+        pool: The work pool.
+        queues: Its work queues; all where empty.
+        before: The instant.
+        workers: How many workers there are.
+    """
+    body: dict[str, Any] = {
+        "work_queue_names": list(queues),
+        "scheduled_before": before.isoformat(),
+        "limit": min(LISTED_AT_MOST, LISTED + LISTED_FOR_EACH * workers),
+    }
+    path: Any = f"/work_pools/{quote(pool, safe='')}/get_scheduled_flow_runs"
+    try:
+        answer = await client.request("POST", path, json=body)
+    except HTTPStatusError as error:
+        if error.response.status_code == codes.NOT_FOUND:  # the pool is made anew
+            return []
+        raise
+    found = WorkerFlowRunResponse.model_validate_list(answer.json())
+    return [each.flow_run for each in found]
 
 
 async def workers_of_pool(client: PrefectClient, pool: str) -> list[str]:

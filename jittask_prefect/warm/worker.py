@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -55,7 +56,7 @@ from jittask_prefect.warm.places import (
 from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
 from jittask_prefect.warm.stop import drain
 from jittask_prefect.warm.tally import counted
-from jittask_prefect.warm.turns import Turns, leave_pool, workers_of_pool
+from jittask_prefect.warm.turns import Turns, first_due, leave_pool, workers_of_pool
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 KEPT_SECONDS = 0.1  # between two looks at runs that others keep waiting
@@ -176,7 +177,7 @@ class JittaskWorker(
         now = asyncio.get_running_loop().time
         async with self._polling:
             self._polled = now()
-            found = [entry.flow_run for entry in await self._get_scheduled_flow_runs()]
+            found = await self._first_due()
             self._places.answer_seconds = now() - self._polled
             moment = clock.now()
             due = [await self._deployments.due_run(run, moment) for run in found]
@@ -188,6 +189,11 @@ class JittaskWorker(
             if warm > 1:  # they begin beside each other
                 self._children.keep_warm(warm)
             self._new_work.set()
+
+    async def _first_due(self) -> list[FlowRun]:
+        before = clock.now() + timedelta(seconds=self._prefetch_seconds)
+        pool = (self.client, self._work_pool_name, self._work_queues)
+        return await first_due(*pool, before, len(self._turns.workers))
 
     def _may_begin(self, run: DueRun | None = None) -> bool:
         """Whether a run, or any run at all, may begin now."""
@@ -246,11 +252,14 @@ class JittaskWorker(
             self._release_limit_slot(flow_run.id)
             run.finished.set()
         if self.is_setup:
+            # The claim asks whether a run that the last poll found is still there: no place waits for another poll.
+            self._begin_due()
             age = asyncio.get_running_loop().time() - self._polled
             if not self._waiting or age > get_current_settings().worker.query_seconds:
                 await self._poll_and_begin()
-            else:
-                self._begin_due()
+            for other in self._active.values():
+                if other.helpers is not None:
+                    other.helpers.offer()
 
     async def _take(self, run: ActiveRun) -> None:
         """Make a run Pending, which is this worker's from then on, and have the run executed."""
@@ -335,6 +344,8 @@ class JittaskWorker(
                 code = died.code or 1
                 return JittaskWorkerResult(identifier=str(pid), status_code=code)
             run.child = None
+            run.helpers.close()
+            await run.helpers.over()  # one may have begun as its leader ended
             if stale := answer.get("stale"):
                 self._children.outdated(child, stale)
                 continue

@@ -11,6 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -35,16 +36,18 @@ def free_port() -> int:
 
 
 class Cluster:
-    """Two API servers, the services, and a balancer; each may be killed and started again.
+    """API servers, two where nothing else is said, the services, and a balancer; each may be killed and started again.
 
     Attributes:
         url: The balancer's.
         database: The URL of an empty database for an app.
     """
 
-    def __init__(self, home: Path, env: dict[str, str], database: str) -> None:
+    def __init__(
+        self, home: Path, env: dict[str, str], database: str, servers: int = 2
+    ) -> None:
         self._home, self._env, self.database = home, env, database
-        self._ports = {"api1": free_port(), "api2": free_port()}
+        self._ports = {f"api{n}": free_port() for n in range(1, servers + 1)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._balancer = Balancer(list(self._ports.values()))
         self.url = f"http://127.0.0.1:{self._balancer.port}/api"
@@ -73,6 +76,11 @@ class Cluster:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run, by name."""
+        return {name: process.pid for name, process in self._processes.items()}
 
     def answers(self, name: str) -> bool:
         """Whether an API server answers."""
@@ -143,7 +151,7 @@ def settings() -> dict[str, str]:
 
 
 @contextmanager
-def cluster(home: Path) -> Iterator[Cluster]:
+def cluster(home: Path, servers: int = 2) -> Iterator[Cluster]:
     """A cluster with the project's own settings, on this machine's PostgreSQL and Redis."""
     name = f"jittask_cluster_{os.getpid()}"
     admin = create_engine(
@@ -164,15 +172,15 @@ def cluster(home: Path) -> Iterator[Cluster]:
                 connection.exec_driver_sql(f"CREATE DATABASE {own}")
             stack.callback(_drop, admin, own)
         of_app = POSTGRES.set(database=f"{name}_app")
-        made = Cluster(home, env, of_app.render_as_string(False))
+        made = Cluster(home, env, of_app.render_as_string(False), servers)
         stack.callback(made.close)
         made.run("server", "database", "upgrade", "-y")
         # Servers that start at a time on an empty database both enter Prefect's block types, and one of them fails.
-        made.start("api1")
-        until(lambda: made.answers("api1"), 60, what="the first server answers")
-        made.start("api2")
+        for number in range(1, servers + 1):
+            api = f"api{number}"
+            made.start(api)
+            until(partial(made.answers, api), 60, what=f"{api} answers")
         made.start("services")
-        until(lambda: made.answers("api2"), 60, what="the second server answers")
         yield made
 
 

@@ -27,7 +27,7 @@ MORE = {
     "schedule_law": ["--scale", "0.005"],
 }
 # These start a server, here on a database that is migrated already.
-WITH_SERVER = ("create_rate", "ends", "warm_worker")
+WITH_SERVER = ("create_rate", "ends", "growth", "warm_worker")
 # `latency` waits for the clock on a machine that has nothing else to do, which the suite's never is; `take_up`
 # waits for minutes to pass; `workers` starts four of them; `bad_input` has its share in the tests of `elements`.
 NAMES = sorted(

@@ -905,9 +905,12 @@ def test_what_a_function_does_in_its_session_commits_with_its_row(on: Make) -> N
 
 @pytest.mark.parametrize(
     ("rows", "workers", "runs_made"),
-    [(100, 1, 1), (100, 3, 3), (59, 3, 2), (30, 3, 1), (600, 3, 3), (600, 1, 2)],
+    [
+        *((100, 1, 1), (100, 3, 3), (59, 3, 2), (30, 3, 1), (600, 3, 3), (600, 1, 2)),
+        (1600, 3, 6),  # four would leave one worker two of them
+    ],
 )
-def test_each_worker_has_a_flow_run_of_an_instant(
+def test_each_worker_has_as_many_flow_runs_of_an_instant(
     shop: Make, rows: int, workers: int, runs_made: int
 ) -> None:
     s = shop()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
+import httpx
 import pytest
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from jittask_prefect.warm.places import DueRun
-from jittask_prefect.warm.turns import Turns
+from jittask_prefect.warm.turns import Turns, first_due
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 TASKS, FIRST = UUID(int=1), UUID(int=2)
@@ -231,3 +235,41 @@ def test_without_turns_most_claims_are_lost() -> None:
     workers.run()
     lost = sum(worker.lost for worker in workers.all)
     assert lost > 0.5 * (lost + len(AT_ONCE))
+
+
+@pytest.mark.parametrize(("workers", "listed"), [(0, 20), (1, 23), (4, 32), (70, 200)])
+def test_a_worker_asks_for_some_due_runs_for_each_worker(
+    workers: int, listed: int
+) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method != "POST":  # for a token
+            return httpx.Response(404)
+        asked.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json=[])
+
+    assert due_in_the_pool(answer, workers) == []
+    [(path, body)] = asked
+    assert path == "/api/work_pools/our pool/get_scheduled_flow_runs"
+    assert body["work_queue_names"] == ["shop.first", "shop"]
+    assert datetime.fromisoformat(body["scheduled_before"]) == NINE
+    assert body["limit"] == listed
+
+
+def test_a_pool_that_is_not_there_has_no_due_runs() -> None:
+    assert due_in_the_pool(lambda request: httpx.Response(404, json={}), 1) == []
+    with pytest.raises(httpx.HTTPStatusError):
+        due_in_the_pool(lambda request: httpx.Response(403, json={}), 1)
+
+
+def due_in_the_pool(
+    answer: Callable[[httpx.Request], httpx.Response], workers: int
+) -> list[FlowRun]:
+    async def ask() -> list[FlowRun]:
+        how = {"transport": httpx.MockTransport(answer)}
+        async with PrefectClient("http://prefect/api", httpx_settings=how) as client:
+            about = (client, "our pool", ("shop.first", "shop"), NINE, workers)
+            return await first_due(*about)
+
+    return asyncio.run(ask())

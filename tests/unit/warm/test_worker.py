@@ -362,14 +362,14 @@ def test_a_run_that_begins_while_a_poll_waits_for_an_answer_is_not_begun_again()
         setattr(worker, name, value)
 
     async def found() -> list[Any]:
-        return [SimpleNamespace(flow_run=run)]
+        return [run]
 
     async def due_run(flow_run: FlowRun, now: datetime) -> DueRun:
         # Another run has ended meanwhile, and the run that the last poll found begins in its place.
         worker._active[run.id] = ActiveRun(run, False, 0.0)
         return DueRun(now, flow_run, False)
 
-    worker._get_scheduled_flow_runs = found
+    worker._first_due = found
     worker._deployments = SimpleNamespace(due_run=due_run)
     asyncio.run(worker._poll())
     assert worker._waiting == []

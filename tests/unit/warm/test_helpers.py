@@ -1,0 +1,109 @@
+"""The helpers of flow runs that share a worker's places."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.flow_file import FlowFile
+from jittask_prefect.warm.helpers import Helpers
+
+PLACES = 5
+
+
+class Child:
+    """Stands for a process that helps until somebody says that its rows are done."""
+
+    pid = runs = 0
+
+    def __init__(self) -> None:
+        self.heard: list[Mapping[str, Any]] = []
+        self.done = asyncio.Event()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        self.heard.append(message)
+
+    async def request(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        await self.done.wait()
+        return {}
+
+
+class Worker:
+    """A worker with some places, and flow runs that lead helpers."""
+
+    def __init__(self) -> None:
+        self.runs: list[Helpers] = []
+        self.at_work: list[Child] = []
+
+    def run(self) -> Helpers:
+        leader, pool = cast(Any, Child()), cast(ChildPool, self)
+        about = (cast(FlowFile, None), pool, self.room, logging.getLogger())
+        self.runs.append(Helpers(leader, {}, *about))
+        return self.runs[-1]
+
+    def room(self) -> int:
+        numbers = [run.number for run in self.runs]
+        return PLACES - numbers.count(0) - sum(numbers)
+
+    async def acquire(self, file: object) -> Child:
+        self.at_work.append(Child())
+        return self.at_work[-1]
+
+    def release(self, *child: object) -> None:
+        """The process is idle."""
+
+    async def end(self, run: Helpers) -> None:
+        """The rows of a run are done."""
+        run.close()
+        for child in self.at_work:
+            child.done.set()
+        await run.over()
+        self.runs.remove(run)
+        for other in self.runs:
+            other.offer()
+
+
+def test_a_run_gets_the_places_of_another_one_that_ends() -> None:
+    async def scene() -> None:
+        worker = Worker()
+        first, second = worker.run(), worker.run()
+        first.want(4)
+        await asyncio.sleep(0)
+        second.want(4)
+        assert (first.number, second.number) == (4, 0)
+        await worker.end(first)
+        assert second.number == 4
+
+    asyncio.run(scene())
+
+
+def test_helpers_that_left_for_other_tasks_are_not_replaced() -> None:
+    async def scene() -> None:
+        worker = Worker()
+        first, second = worker.run(), worker.run()
+        second.want(3)
+        await asyncio.sleep(0)
+        for child in worker.at_work:
+            child.done.set()
+        await second.over()
+        await worker.end(first)
+        assert second.number == 0
+
+    asyncio.run(scene())
+
+
+def test_a_run_that_ends_gets_no_helper() -> None:
+    async def scene() -> None:
+        worker = Worker()
+        first, second = worker.run(), worker.run()
+        first.want(4)
+        await asyncio.sleep(0)
+        second.want(4)
+        second.close()
+        await worker.end(first)
+        assert second.number == 0
+
+    asyncio.run(scene())
