@@ -42,15 +42,21 @@ def _open_streams() -> None:
 
 
 _open_streams()
-# A file or a pipe has no edge at which to break lines.
-_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+
+
+def _has_edge() -> bool:
+    """Whether lines are broken: a file or a pipe has no edge."""
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
+
+
+_WIDTH = None if _has_edge() else 140
 out = Terminal(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def edge() -> int | None:
     """The width of the terminal, or of COLUMNS; None for a file or a pipe."""
-    return out.width if _WIDTH is None else None
+    return out.width if _has_edge() else None
 
 
 def warn(text: object, word: str = "warning") -> None:

@@ -366,6 +366,10 @@ def work(
 async def _serve(child: Child, file: str | None, directory: str | None) -> None:
     try:
         await child.serve(file, directory)
+    except (
+        asyncio.CancelledError
+    ):  # SIGTERM: Prefect's engine has told of the run at work
+        os._exit(1)
     except BaseException:  # noqa: BLE001  whatever it is, the process ends
         traceback.print_exc()
         sys.stderr.flush()

@@ -225,7 +225,8 @@ def settings() -> str:
     """The names of Prefect's settings, which Pydantic knows as aliases, and ours."""
     ours = "".join(
         path.read_text(encoding="utf-8")
-        for path in (ROOT / "jittask_prefect").rglob("*.py")
+        for folder in ("jittask_prefect", "benchmarks", "tests/helpers")
+        for path in (ROOT / folder).rglob("*.py")
     )
     redis = [f"PREFECT_REDIS_MESSAGING_{f.upper()}" for f in Redis.model_fields]
     return json.dumps([Settings.model_json_schema(), redis]) + ours
@@ -233,7 +234,7 @@ def settings() -> str:
 
 def setting(variable: str) -> bool:
     """Whether there is a setting; a setting for one app has the app's name behind `__`."""
-    return f'"{variable.partition("__")[0]}"' in settings()
+    return re.search(rf'["`]{variable.partition("__")[0]}["`]', settings()) is not None
 
 
 def test_every_variable_that_is_named_is_a_setting() -> None:

@@ -230,10 +230,11 @@ def of_pool(place: Place) -> list[str]:
     return [one["name"] for one in found]
 
 
-def test_the_log_of_a_worker_that_ends_tells_of_no_child(place: Place) -> None:
+def test_the_log_of_a_worker_that_ends_tells_of_no_child(
+    place: Place, tmp_path: Path
+) -> None:
     """Of `jittask up`, which ends all processes of its worker."""
-    home = place.app.path.parent
-    with worker(home / "quiet", home, limit=4) as here:
+    with worker(tmp_path, place.app.path.parent, limit=4) as here:
         log: Path = here.worker.log
         until(lambda: "started!" in log.read_text(), 60, what="started")
         running = here.worker_running()

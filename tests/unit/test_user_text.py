@@ -103,11 +103,9 @@ def templates(file: Path) -> list[str]:
             case ast.Call(
                 func=ast.Attribute(value=value, attr="format" | "format_map")
             ):
-                formatter = (
-                    isinstance(value, ast.Call)
-                    and getattr(value.func, "id", "") == "super"
-                )  # of a log
-                bad = not (formatter or is_literal(value))
+                of = value.func if isinstance(value, ast.Call) else value
+                of_a_log = getattr(of, "id", "") in ("super", "self")
+                bad = not (of_a_log or is_literal(value))
             case ast.Call(
                 func=ast.Name(id="Template") | ast.Attribute(attr="Template")
             ):
