@@ -43,6 +43,7 @@ def jittask(
     monkeypatch.setattr(clock, "now", lambda: NOW)
     monkeypatch.delenv("JITTASK_APP", raising=False)
     monkeypatch.delenv("JITTASK_DATABASE_URL", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # set in processes of the test run
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str) -> Done:
