@@ -111,7 +111,7 @@ def test_processes_and_threads_together_keep_the_rate(
     assert len(found) == 120
     instants = [BEGIN + timedelta(seconds=at) for at in found]
     # 40 a second, and a machine that lets a thread sleep too long
-    assert most_in(instants, timedelta(seconds=1)) <= 40 + 8
+    assert most_in(instants, timedelta(seconds=1)) <= 40 + 20
     assert found[-1] - found[0] >= (120 - 1) / 40 - 0.1
     longest = max(begun - asked for part in parts for asked, begun in part)
     assert longest < (found[-1] - found[0]) + 1, "nobody waits for more than the others"
