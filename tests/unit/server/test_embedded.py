@@ -109,7 +109,9 @@ def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(
                     )
                     signal.setitimer(signal.ITIMER_REAL, 0.3)
                 here.stop()
-            assert 0.25 < time.monotonic() - begun < 6  # not the grace of 10 s, on a busy machine either
+            assert (
+                0.25 < time.monotonic() - begun < 6
+            )  # not the grace of 10 s, on a busy machine either
             assert not _marked(tmp_path)
             (tmp_path / "deaf").unlink()
 
