@@ -22,7 +22,7 @@ LAST_ROWS_SECONDS = 5.0
 
 
 @dataclass
-class Before:
+class LastRun:
     """The last flow run of a deployment that had rows, as its worker knows it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Helpers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_work: set[ChildProcess] = set()
         self._begun: set[ChildProcess] = set()
-        self.known = Before()
+        self.known = LastRun()
         leader.asked_for_help, leader.told_pace = self.want, self._told_pace
 
     @property

@@ -35,7 +35,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.drain import seconds_allowed
-from jittask_prefect.warm.helpers import Before, Helpers
+from jittask_prefect.warm.helpers import Helpers, LastRun
 from jittask_prefect.warm.job import (
     Deployments,
     JittaskJobConfiguration,
@@ -88,7 +88,7 @@ class JittaskWorker(
         self._places = Places(self._limit or LIMIT, server_pace({}))
         self._limit = self._places.total
         self._active: dict[UUID, ActiveRun] = {}
-        self._before: dict[UUID | None, Before] = {}
+        self._last_runs: dict[UUID | None, LastRun] = {}
         self._waiting: list[DueRun] = []
         self._polling = anyio.Lock()
         self._polled = 0.0
@@ -275,11 +275,13 @@ class JittaskWorker(
         if not self.is_setup:
             return
         # They are ready when the rows are due, as in the deployment's last run.
-        before = self._before.get(run.flow_run.deployment_id, Before())
-        self._children.keep_warm(before.helpers)
+        self._children.keep_warm(self._last_run(run.flow_run).helpers)
         # Only now: nobody else takes a Pending run, and a child can begin the run at once.
         if await self._claim(run):
             await self.run(run.flow_run, configuration)
+
+    def _last_run(self, flow_run: FlowRun) -> LastRun:
+        return self._last_runs.get(flow_run.deployment_id, LastRun())
 
     async def _claim(self, run: ActiveRun) -> bool:
         """Make a run Pending; whether no other worker was faster."""
@@ -326,15 +328,14 @@ class JittaskWorker(
                 task_status.started(pid)
             told = (flow_run.id, flow_run.name, pid)
             self._logger.info("Flow run %s (%s) runs in child %s", *told)
-            before = self._before.get(flow_run.deployment_id, Before())
-            job = configuration.job(flow_run) | before.told
+            job = configuration.job(flow_run) | self._last_run(flow_run).told
             room = partial(self._places.room, self._active.values())
             about = (configuration.flow_file, self._children, room, self._logger)
             run.helpers = Helpers(child, job, *about)
             try:
                 answer = await child.request(job)
                 if run.helpers.known.pace:
-                    self._before[flow_run.deployment_id] = run.helpers.known
+                    self._last_runs[flow_run.deployment_id] = run.helpers.known
             except ChildDied as died:
                 run.child = None
                 await run.helpers.end()

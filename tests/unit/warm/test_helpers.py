@@ -7,6 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
+
 from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.helpers import Helpers
@@ -66,7 +68,10 @@ class Worker:
             other.offer()
 
 
-def test_a_run_gets_the_places_of_another_one_that_ends() -> None:
+@pytest.mark.parametrize(("closed", "helpers"), [(False, 4), (True, 0)])
+def test_a_run_gets_the_places_of_another_that_ends_unless_it_ends_itself(
+    closed: bool, helpers: int
+) -> None:
     async def scene() -> None:
         worker = Worker()
         first, second = worker.run(), worker.run()
@@ -74,8 +79,10 @@ def test_a_run_gets_the_places_of_another_one_that_ends() -> None:
         await asyncio.sleep(0)
         second.want(4)
         assert (first.number, second.number) == (4, 0)
+        if closed:
+            second.close()
         await worker.end(first)
-        assert second.number == 4
+        assert second.number == helpers
 
     asyncio.run(scene())
 
@@ -89,20 +96,6 @@ def test_helpers_that_left_for_other_tasks_are_not_replaced() -> None:
         for child in worker.at_work:
             child.done.set()
         await second.over()
-        await worker.end(first)
-        assert second.number == 0
-
-    asyncio.run(scene())
-
-
-def test_a_run_that_ends_gets_no_helper() -> None:
-    async def scene() -> None:
-        worker = Worker()
-        first, second = worker.run(), worker.run()
-        first.want(4)
-        await asyncio.sleep(0)
-        second.want(4)
-        second.close()
         await worker.end(first)
         assert second.number == 0
 

@@ -415,7 +415,7 @@ def test_the_next_run_of_a_deployment_knows_the_pace_of_the_last_and_finds_proce
         acquire=acquire, keep_warm=warm.append, release=lambda child, leave: None
     )
     for name, value in {
-        "_active": {}, "_before": {}, "_children": children, "_places": Places(0, 2), "is_setup": True, "_claim": claim,
+        "_active": {}, "_last_runs": {}, "_children": children, "_places": Places(0, 2), "is_setup": True, "_claim": claim,
         "_deployments": SimpleNamespace(configuration=configuration), "_logger": logging.getLogger("jittask"),
         "_work_pool": SimpleNamespace(base_job_template={}),
     }.items():  # fmt: skip
