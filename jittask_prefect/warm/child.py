@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn
 
@@ -55,6 +56,8 @@ RUNS = 500  # flow runs of a process: leaks end with the process
 GROWTH = 200_000_000  # bytes that a process may grow by after its first run
 LOG_BYTES = 20_000_000  # of one run's log that are kept
 LINE_BYTES = 200  # that a log line counts for, beside its text
+# Before its due time: the server lets a run begin from half a second before, and tells an earlier one to wait whole seconds.
+ASKS_EARLY = timedelta(seconds=0.4)
 POOL_THREADS = "jittask-pool"
 # Threads that stay with reason: ours, and Prefect's services, which the first run starts for all.
 LASTING_THREADS = (
@@ -199,6 +202,7 @@ class Child:
             else:
                 HELP.set(self._help)
                 async with _prepared(flow, flow_run):
+                    await asyncio.sleep(seconds_to_ask(flow_run, clock.now()))
                     failed = await _execute(flow, flow_run)
         self._runs += 1
         leave = self._reason_to_leave(threads) or changes_since(state)
@@ -227,6 +231,19 @@ class Child:
         return None
 
 
+def seconds_to_ask(flow_run: FlowRun, now: datetime) -> float:
+    """How many seconds to wait before Prefect is asked whether a run may begin; 0 for a run that is due.
+
+    The server rounds the time to wait to whole seconds. A run that asks 1.6 s before its due time begins 0.4 s after.
+
+    Args:
+        flow_run: The run.
+        now: The present instant.
+    """
+    due = flow_run.next_scheduled_start_time
+    return max(0.0, (due - ASKS_EARLY - now).total_seconds()) if due else 0.0
+
+
 async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
     """Execute a flow run; an error outside of the flow, as text."""
     # For a deployment's run Prefect opens a websocket that tells whether somebody suspends the run: half of a
@@ -247,7 +264,7 @@ async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
 
 @asynccontextmanager
 async def _prepared(flow: AnyFlow, flow_run: FlowRun) -> AsyncIterator[None]:
-    """Make ready beside the block, for a run that is not due yet: Prefect's engine waits until then."""
+    """Make ready beside the block, which waits, for a run that is not due yet."""
     due = flow_run.next_scheduled_start_time
     prepare = getattr(flow, PREPARE_ATTRIBUTE, None)
     if prepare is None or due is None or due <= clock.now():

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -393,6 +393,23 @@ class LeadingChild:
         leader.asked_for_help(5)
         leader.asked_for_help(0)
         return {}
+
+
+@pytest.mark.parametrize(
+    ("before_due", "waits"),
+    [(1.99, 1.59), (1.6, 1.2), (0.4, 0.0), (0.3, 0.0), (-7.0, 0.0)],
+)
+def test_a_run_asks_to_begin_when_the_server_lets_the_run(
+    before_due: float, waits: float
+) -> None:
+    due = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    flow_run = FlowRun(flow_id=uuid4(), next_scheduled_start_time=due)
+    now = due - timedelta(seconds=before_due)
+    assert child.seconds_to_ask(flow_run, now) == pytest.approx(waits)
+
+
+def test_a_run_without_a_due_time_asks_at_once() -> None:
+    assert child.seconds_to_ask(FlowRun(flow_id=uuid4()), clock.now()) == 0
 
 
 def test_the_next_run_of_a_deployment_knows_the_pace_of_the_last_and_finds_processes() -> (
