@@ -89,10 +89,11 @@ def fill(app: App, count: int, at: datetime) -> None:
         session.commit()
 
 
-def by_worker(
+@contextmanager
+def with_worker(
     peers: Peers, home: Path, server: Mapping[str, str], limit: int | None = None
-) -> Turn:
-    """Rows that are due at one instant, in batches, by the warm worker.
+) -> Iterator[tuple[App, PrefectApi, Embedded]]:
+    """The app, deployed on a real Prefect server with the warm worker, and without the sync of the minute.
 
     Args:
         peers: The app.
@@ -100,36 +101,44 @@ def by_worker(
         server: Variables of the server's environment.
         limit: The worker's `--limit`; absent as the worker has it.
     """
+    os.environ.update(server)
+    with peers.loaded() as app, Embedded(home) as here:
+        url = here.ensure()[0].url
+        os.environ["PREFECT_API_URL"] = url
+        refresh_settings()
+        api = PrefectApi(url)
+        api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+        deploying.deploy(app, api, clock.now())
+        # A sync of ours, beforehand.
+        api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
+        here.start_worker(
+            url,
+            deployments.POOL,
+            cwd=home,
+            worker_type=deployments.POOL_TYPE,
+            limit=limit,
+        )
+        yield app, api, here
+
+
+def by_worker(
+    peers: Peers, home: Path, server: Mapping[str, str], limit: int | None = None
+) -> Turn:
+    """Rows that are due at one instant, in batches, by the warm worker; arguments as of `with_worker`."""
 
     def turn(count: int) -> datetime:
-        os.environ.update(server)
-        with peers.loaded() as app, Embedded(home) as here:
-            url = here.ensure()[0].url
-            os.environ["PREFECT_API_URL"] = url
-            refresh_settings()
-            api = PrefectApi(url)
-            api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
-            deploying.deploy(app, api, clock.now())
-            # A sync of ours, beforehand.
-            api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
-            here.start_worker(
-                url,
-                deployments.POOL,
-                cwd=home,
-                worker_type=deployments.POOL_TYPE,
-                limit=limit,
-            )
+        with with_worker(peers, home, server, limit) as (app, api, _):
             seconds = iter((DUE_IN, DUE_AGAIN_IN))
 
-            def all_at_once() -> datetime:
-                return _all_at_once(app, api, count, next(seconds))
+            def again() -> datetime:
+                return all_at_once(app, api, count, next(seconds))
 
-            return second(app.engine(), all_at_once)
+            return second(app.engine(), again)
 
     return turn
 
 
-def _all_at_once(app: App, api: PrefectApi, count: int, due_in: float) -> datetime:
+def all_at_once(app: App, api: PrefectApi, count: int, due_in: float) -> datetime:
     """Have rows that are due at one instant done; the instant."""
     at = (clock.now() + timedelta(seconds=due_in)).replace(microsecond=0)
     fill(app, count, at)
