@@ -228,7 +228,7 @@ def _ended(name: str, api: Api, since: datetime, until: datetime) -> bool:
 
 
 def _and_redis(facts: ServerFacts) -> str:
-    """What is to be said of Redis, where the servers use one."""
+    """The findings about Redis, where the servers use Redis."""
     url = str(facts.values("server.docket.url")[0])
     if not url.startswith("redis"):
         return ""

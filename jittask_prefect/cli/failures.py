@@ -21,7 +21,7 @@ def is_run() -> bool:
 
 
 def leave_streams() -> None:
-    """Print nothing more: at its end, Python would try once more what could not be printed."""
+    """Print nothing more: at its end, Python would print the rest once more."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

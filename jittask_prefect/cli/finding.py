@@ -23,7 +23,7 @@ class Finding:
     Args:
         about: The subject: `versions`, `app`, `database` or `server`.
         state: `ok`, `warning` or `wrong`.
-        text: The result, and what to do about a fault.
+        text: The result, and the next step after a fault.
     """
 
     about: str

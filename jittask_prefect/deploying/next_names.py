@@ -50,7 +50,7 @@ MARK = "named:"
 
 
 class Named(BaseModel, frozen=True):
-    """What a sync knows of the names of a task's runs.
+    """The names of a task's runs, as a sync knows them.
 
     Attributes:
         until: When the names are looked at again: the first of the named runs is due then.

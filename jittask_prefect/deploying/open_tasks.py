@@ -29,7 +29,7 @@ log = logging.getLogger("jittask")
 def open_tasks(
     app: App, api: Api, there: Mapping[str, ServerDeployment]
 ) -> list[OpenTask]:
-    """What executes or waits of the ledger, and the next run of each schedule.
+    """The tasks of the ledger that execute or wait, and the next run of each schedule.
 
     Args:
         app: The app.

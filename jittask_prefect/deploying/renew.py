@@ -60,13 +60,13 @@ class Change:
 
 @dataclass
 class Review:
-    """What a sync finds of a deployment.
+    """The findings of a sync about a deployment.
 
     Attributes:
         wanted: The app's deployment.
         there: The server's.
         template: The template; None for the sync and the dialogs.
-        memory: What is to be remembered.
+        memory: The values to remember.
         cause: How a difference is called: `restored`, `renewed` or `changed`.
         refill: Whether the future runs are made again, even without a difference.
         due: The occurrences that must have runs, UTC.

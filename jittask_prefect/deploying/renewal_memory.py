@@ -1,4 +1,4 @@
-"""What a sync remembers of its renewal of deployments, in the ledger's state table.
+"""The memory of a sync's renewal of deployments, in the ledger's state table.
 
 The memory says until when every due occurrence was seen to have a run, and the content that was left of each deployment on
 the server.
@@ -18,7 +18,7 @@ MARK, PREFIX = "renewed", "renewed:"
 
 
 class Memory(BaseModel, frozen=True):
-    """What the last sync knew of a deployment.
+    """A deployment as the last sync knew the deployment.
 
     Attributes:
         rule: The rule in the template's fingerprint; empty while the template is disabled.

@@ -27,7 +27,7 @@ from jittask_prefect.warm.app_environment import ENV_SERVED, served_text
 
 @dataclass(frozen=True)
 class Serving:
-    """What a worker of some apps needs.
+    """The needs of a worker of some apps.
 
     Attributes:
         url: The API's address.

@@ -1,4 +1,4 @@
-"""What a submitted form does beyond the app's files: handed in by the flows, since later rooms do it."""
+"""The acts of a submitted form beyond the app's files: handed in by the flows, since later rooms have them."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _read_texts(form: Form, config: Json, timer: Json) -> Iterator[Problem]:
 
 
 def _misplaced(form: Form, rows: bool) -> Iterator[Problem]:
-    """What is missing, belongs to the other kind of task, or says nothing without another field."""
+    """Fields that are missing, belong to the other kind of task, or say nothing without another field."""
     if not rows and "startDate" not in form:
         yield _problem(form, "startDate", "it must be filled in")
     for field in (field for field in TASK_FIELDS if field.name in form):

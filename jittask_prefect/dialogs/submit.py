@@ -228,7 +228,7 @@ class Submission:
         return Result(told, page, name, links=to, notes=notes)
 
     def _notes(self, name: str) -> list[str]:
-        """What is left to do by hand: a function that nobody has written yet."""
+        """The work that is left for a person: a function that nobody has written yet."""
         inner = folder.inner_file(self.app, name)
         own = self.app.template(name).cfg.funcType != "Global"
         if own and inner.exists() and inner.read_text() in (OF_ROWS, SCHEDULED):

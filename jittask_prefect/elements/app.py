@@ -355,7 +355,7 @@ class App(Loader):
         return check.problems(self, now)
 
     def notes(self) -> list[str]:
-        """Parts in JitTask's form that are not carried over, each with what to do; `check` ends with them."""
+        """Parts in JitTask's form that are not carried over, each with the next step; `check` ends with them."""
         return notes.notes(self)
 
     def warnings(self, now: datetime, templates: list[Meta] | None = None) -> list[str]:

@@ -53,7 +53,7 @@ def object_at(path: str, allowed: str) -> Any:
 
     Args:
         path: The name.
-        allowed: What it may be, for messages.
+        allowed: The allowed values, for messages.
 
     Raises:
         ConfigError: The module cannot be imported, or has no such name.

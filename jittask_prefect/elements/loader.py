@@ -61,7 +61,7 @@ _NAMES = f"allowed: <folder>.<Name>, each {NAME_TEXT}"
 
 
 class _OfThread(threading.local):
-    """What a thread does at present: the elements that it loads, and whether it loads all models."""
+    """The present work of a thread: the elements that it loads, and whether it loads all models."""
 
     def __init__(self) -> None:
         self.loading: list[str] = []
@@ -323,7 +323,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             raise told_of_arguments(error, found) from None
 
     def declared(self, name: str) -> Declared | None:
-        """What the decorator of a function says of an element; None for an element with a folder."""
+        """An element's values by the decorator of its function; None for an element with a folder."""
         return self._declared.get(name)
 
     def _load_model(self, name: str, raw: Any) -> type[Any]:

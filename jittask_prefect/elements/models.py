@@ -1,4 +1,4 @@
-"""What a model is: a class that SQLAlchemy maps to a table, whatever the form of the mapping."""
+"""Models: classes that SQLAlchemy maps to a table, whatever the form of the mapping."""
 
 from __future__ import annotations
 

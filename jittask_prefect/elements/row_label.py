@@ -1,4 +1,4 @@
-"""What names a row for people, where the model says so: a field of the row, or a method without arguments.
+"""The name of a row for people, where the model has one: a field of the row, or a method without arguments.
 
 Never `__str__`: of many classes that prints every field.
 """
@@ -100,7 +100,7 @@ def label_text(value: object, name: str) -> str:
     """A value as a label: a line without control characters, of at most `LONGEST` characters.
 
     Args:
-        value: The value of the field, or what the method returned.
+        value: The value of the field, or the answer of the method.
         name: The field or method, for the error's text.
 
     Raises:

@@ -100,7 +100,7 @@ def inner_conditions(element: Any) -> Iterator[Any]:
 
 
 def clock_note(element: FunctionElement[Any]) -> str:
-    """What `check` says of a clock of the database; empty for other functions."""
+    """The warning of `check` about a clock of the database; empty for other functions."""
     name = getattr(element, "name", "").lower()
     if name not in _CLOCKS:
         return ""
@@ -120,7 +120,7 @@ def _outside_subqueries(element: Any) -> Iterator[Any]:
 
 
 def _of_many_rows(element: Any) -> str:
-    """What asks of many rows: an aggregate, or a window function; empty for other parts."""
+    """A part that asks many rows: an aggregate, or a window function; empty for other parts."""
     if isinstance(element, Over):
         return "a window function"
     if isinstance(element, FunctionFilter | WithinGroup):

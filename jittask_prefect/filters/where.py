@@ -86,7 +86,7 @@ class Where:
         text: The condition with its values, the same in each process.
         own_fields: The model's attributes that the condition compares, in the order of the text.
         follows_relationships: Whether a row of another table decides, too, or columns that nobody can tell.
-        notes: What `check` says of a condition that works.
+        notes: The warnings of `check` about a condition that works.
     """
 
     model: type
@@ -238,7 +238,7 @@ class _Reader:
         return Where(self.model, expression, text, fields, self.foreign, notes)
 
     def _condition(self, given: object) -> ColumnElement[Any]:
-        """What was given, as a condition."""
+        """The given value, as a condition."""
         if isinstance(given, bool):
             found = f"{given}: Python has evaluated `is`, `not`, `and` or `or` itself"
             raise refused(found, SPELLINGS)

@@ -1,4 +1,4 @@
-"""What a database says of itself, as a digest: the same from every host, without an address or a password.
+"""The identity of a database, as a digest: the same from every host, without an address or a password.
 
 | database | says |
 |---|---|

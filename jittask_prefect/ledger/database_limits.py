@@ -29,7 +29,7 @@ SELECT least(
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A setting of the database that ends what takes longer.
+    """A setting of the database that ends longer statements or transactions.
 
     Attributes:
         name: The setting.

@@ -51,7 +51,7 @@ class Owner:
 
     Attributes:
         id: The id in `jittask_state`; empty where there is none yet.
-        database: The digest of what the database says of itself.
+        database: The digest of the database's identity.
     """
 
     id: str
@@ -82,7 +82,7 @@ def require(app: App, api: Api, *, again: bool = False) -> str:
         again: Compare also where this process has compared before.
 
     Returns:
-        What to do where the app was deployed last to another server; empty where it was not, or was compared before.
+        The next step where the app was deployed last to another server; empty where it was not, or was compared before.
 
     Raises:
         OtherDatabase: The server knows the app by another database.

@@ -69,7 +69,7 @@ def slot(
 
     Args:
         rate: The rate.
-        next_due: What is due to this begin; None for the first.
+        next_due: The instant of this begin; None for the first.
         now: The present instant.
     """
     due = max(next_due or now, now)

@@ -1,4 +1,4 @@
-"""What API servers say of themselves, for `jittask doctor`: releases, settings, clocks; and whether Redis answers.
+"""Facts that API servers tell, for `jittask doctor`: releases, settings, clocks; and whether Redis answers.
 
 Each question has a connection of its own, so that a balancer may lead it to another server.
 """

@@ -35,7 +35,7 @@ class AppQueue:
 
     @property
     def problem(self) -> str:
-        """Why no worker takes the queue, and what to do."""
+        """Why no worker takes the queue, and the next step."""
         more = len(self.names) - 1
         told = f"{self.names[0]} and {more} more" if more else self.names[0]
         if self.status == "PAUSED":

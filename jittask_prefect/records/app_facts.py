@@ -139,7 +139,7 @@ class Facts:
         near: The tasks from a day before the present hour to the end of tomorrow.
         of_day: The tasks of `day`.
         uncounted: The templates whose rows are too many to count.
-        troubles: What databases, server and files say.
+        troubles: Facts from databases, server and files.
         asked_prefect: Whether Prefect answered: only Prefect knows that a schedule's run is late.
     """
 

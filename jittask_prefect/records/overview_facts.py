@@ -66,7 +66,7 @@ def facts(
 
     Args:
         app: The app.
-        prefect: What Prefect says.
+        prefect: Prefect's facts.
         now: The present instant; aware.
         day: The day to count hour by hour, in the app's zone; tomorrow where absent.
 
@@ -165,7 +165,7 @@ def _add_late(
 
 @dataclass
 class _Counted:
-    """What ledgers and rows say; the titles of tasks that are not counted, and the databases that do not answer."""
+    """The facts of ledgers and rows; the titles of tasks that are not counted, and the databases that do not answer."""
 
     ledger: LedgerFacts
     uncounted: set[str] = field(default_factory=set)

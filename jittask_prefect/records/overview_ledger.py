@@ -46,7 +46,7 @@ HourCounts = dict[tuple[str, datetime], Counter[str]]
 
 @dataclass
 class LedgerFacts:
-    """What the ledgers of an app say.
+    """The facts of an app's ledgers.
 
     Attributes:
         open: By template, its open tasks.
@@ -82,7 +82,7 @@ def read_ledger(
         now: The present instant.
         windows: The spans of time to count by hour, each from a full hour of the app's zone on.
         border: The instant from which rows tell what is pending, instead of the ledger.
-        facts: Takes what is found.
+        facts: Takes the findings.
     """
     read_open(connection, app, now, facts)
     for window, counts in zip(windows, facts.hours, strict=True):

@@ -34,7 +34,7 @@ Safe = Callable[[str, int], str]
 
 @dataclass(frozen=True)
 class PageLinks:
-    """What the page's links need.
+    """The values for the page's links.
 
     Attributes:
         run: The id of the dialog that runs a task now; empty without the dialog.
@@ -76,7 +76,7 @@ def markdown(page: Overview, to: PageLinks) -> str:
 
     Args:
         page: The page.
-        to: What the links need.
+        to: The values for the links.
     """
     text = "\n".join(_lines(page, to))
     if len(text) > MOST_PAGE:
@@ -266,7 +266,7 @@ class _Writer:
     # The day
 
     def day(self) -> Iterator[str]:
-        """What is due on the day, hour by hour."""
+        """The due tasks of the day, hour by hour."""
         page = self.page
         yield from (f"### {day_title(page)}", "")
         rows = list(day_rows(page, md))

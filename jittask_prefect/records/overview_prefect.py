@@ -22,11 +22,11 @@ MOST_LATE = 10 * PAGE
 
 @dataclass(frozen=True)
 class PrefectFacts:
-    """What Prefect says of an app.
+    """Prefect's facts about an app.
 
     Attributes:
         there: The app's deployments on the server, by name.
-        troubles: What is wrong with server and workers.
+        troubles: The faults of server and workers.
         late: The late runs of schedules, which the ledger does not know before they begin: task and due time.
         asked: Whether Prefect answered all.
     """

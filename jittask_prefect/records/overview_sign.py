@@ -28,7 +28,7 @@ def sign_of_change(app: App, prefect: PrefectFacts, now: datetime) -> str:
 
     Args:
         app: The app.
-        prefect: What Prefect says.
+        prefect: Prefect's facts.
         now: The present instant; aware.
     """
     text = "\n".join(_parts(app, prefect, now))

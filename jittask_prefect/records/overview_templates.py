@@ -20,7 +20,7 @@ FAILS = "its Type fails"
 
 
 class Failures(dict[str, str]):
-    """By full name, what a template's Type has raised."""
+    """By full name, the error of a template's Type."""
 
     def note(self, template: Meta, error: Exception) -> None:
         """Remember the first failure of a template."""
@@ -41,13 +41,13 @@ def task_facts(
     there: Mapping[str, ServerDeployment],
     failures: Failures,
 ) -> TaskFacts:
-    """What a template says of itself.
+    """The facts of a template.
 
     Args:
         template: The template.
         now: The present instant.
         there: The deployments on the server.
-        failures: Takes what the template's Type raises.
+        failures: Takes the errors of the template's Type.
     """
     try:
         return _of(template, now, there)

@@ -249,7 +249,7 @@ def run_url(ui_url: str, run_id: str | None) -> str | None:
 
 
 def _mover(template: Meta, entry: Entry) -> str | None:
-    """What moves the task from its nominal time, by today's calendar."""
+    """The reason for a due time other than the nominal time, by today's calendar."""
     timer = timer_of_task(template, entry)
     moving = timer.moves.active or timer.windows.active
     if entry.nominal is None or entry.nominal == entry.due or not moving:

@@ -179,7 +179,7 @@ class Attempt:
     Attributes:
         begun: The moment of its begin, in seconds of the monotonic clock.
         given_up: The time limit was over before the end of the tasks was written.
-        error: What the function, or the commit, raised.
+        error: The error of the function, or of the commit.
         failed: The function, or the commit, failed or took too long: nothing of the call has committed.
     """
 

@@ -152,5 +152,5 @@ class DigestsOfInstant(RowsOfInstant):
 
 
 def _hours(task: Entry) -> tuple[Any, ...]:
-    """What a task shares with those that wait with it for an opening; a retry waits by itself."""
+    """The values that a task shares with those that wait with it for an opening; a retry waits by itself."""
     return task.zone_value, task.calendar_value, task.attempt and task.task_id

@@ -123,7 +123,7 @@ class Executor:
         """Run all calls in another thread, and look after their time limit in this thread.
 
         Raises:
-            BaseException: What ended the other thread's work, or has interrupted this one:
+            BaseException: The error that ended the other thread's work, or has interrupted this one:
                 then no further call begins.
         """
         try:

@@ -1,4 +1,4 @@
-"""What the executor and the sync count for the worker's metrics: begins, ends, lateness, durations, lost leases."""
+"""Counts of the executor and the sync for the worker's metrics: begins, ends, lateness, durations, lost leases."""
 
 from __future__ import annotations
 

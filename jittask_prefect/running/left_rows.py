@@ -66,7 +66,7 @@ class LeftRows:
         ).start()
 
     def hand_over(self) -> set[str]:
-        """Hand the rows over; the tasks so far. What fails is left to the next sync."""
+        """Hand the rows over; the tasks so far. Failures are left to the next sync."""
         with self._handing_over:
             try:
                 self._hand_over()

@@ -39,7 +39,7 @@ class Retried:
 
     @property
     def done(self) -> str:
-        """What runs again, in words."""
+        """The tasks that run again, in words."""
         again = "runs" if self.tasks == 1 else "run"
         told = f"{counted(self.tasks, 'failed task')} {again} again, in {counted(self.runs, 'flow run')}."
         if self.lost:
@@ -48,7 +48,7 @@ class Retried:
 
     @property
     def left(self) -> list[str]:
-        """What stays as it is, in words."""
+        """The tasks that stay as they are, in words."""
         reasons = (
             (self.open, "the flow run is pending or executing already"),
             (self.refused, "Prefect refused the retry of the flow run"),

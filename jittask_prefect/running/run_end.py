@@ -92,7 +92,7 @@ def tell_terminated(
 def hand_over_again(
     app: App, connect: Callable[[], Api], run_id: str, now: datetime
 ) -> None:
-    """Hand over the tasks of a flow run that has ended which are tried again; what fails is left to the next sync."""
+    """Hand over the tasks of a flow run that has ended which are tried again; failures are left to the next sync."""
     try:
         for database in app.databases():
             with app.engine(database).connect() as connection:

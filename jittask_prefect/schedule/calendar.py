@@ -203,7 +203,7 @@ class Calendar:
 
     @property
     def limit(self) -> str:
-        """Until when holidays are known, and what follows, in a sentence; empty without such a limit."""
+        """The day up to which holidays are known, and the consequence, in a sentence; empty without such a limit."""
         until = self.reliable_until
         if until is None:
             return ""

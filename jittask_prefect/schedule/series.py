@@ -390,5 +390,5 @@ class PlainSeries(Series):
 
 
 def _mover(candidate: Candidate) -> str:
-    """What carries a candidate to its due time."""
+    """The move of a candidate to its due time."""
     return "the next opening lies" if candidate.waits else "the holiday move carries it"

@@ -113,7 +113,7 @@ class Timer:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what the configuration alone decides."""
+        """Make the parts that the configuration alone decides."""
         cfg = self.cfg
         self.counts_workdays = cfg.counts_workdays
         self._exhausted: dict[Hashable, datetime] = {}
@@ -235,7 +235,7 @@ class Timer:
         return bulk.next_times(self, starts, now, ends)
 
     def moved_by(self, nominal: datetime) -> str | None:
-        """What moves an occurrence of days or longer from its nominal time (aware), by today's calendar; None without a move."""
+        """The reason why an occurrence of days or longer leaves its nominal time (aware), by today's calendar; None without a move."""
         rules = NEVER, self.moves, self.windows, self.zone, self.zone
         wall = wall_time(nominal, self.zone)
         return Candidates(*rules, wall, nominal.astimezone(UTC)).placed(wall).moved_by

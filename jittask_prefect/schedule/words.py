@@ -242,7 +242,7 @@ def _holidays(timer: Timer) -> str | None:
 
 
 def _opening_hours(timer: Timer) -> str | None:
-    """The opening hours, and what becomes of an occurrence outside."""
+    """The opening hours, and the fate of an occurrence outside."""
     if not timer.windows.active:
         return None
 

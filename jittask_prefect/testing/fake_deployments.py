@@ -19,7 +19,7 @@ _read_deployment = TypeAdapter(ServerDeployment).validate_python
 
 
 class FakeCalls:
-    """What each call of the Prefect in memory does first: count, and fail while nobody answers."""
+    """The first act of each call of the Prefect in memory: count, and fail while nobody answers."""
 
     url = "memory://prefect/api"
     ui_url = "memory://prefect"

@@ -35,7 +35,7 @@ class LastRun:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What the next flow run's process is told."""
+        """The message to the next flow run's process."""
         return {"pace": self.pace} if self.pace else {}
 
 

@@ -17,7 +17,7 @@ To the worker:
     {"ready": pid, "version"}   once, when the child takes jobs; with its release of this package
     {"log": line}       a log line for Prefect's API
     {"pong": true}      the answer to a ping
-    {"figures": …}      what the process has counted for the worker's metrics
+    {"figures": …}      the counts of the process for the worker's metrics
     {"begun": true}     the process that takes rows beside a flow run's own has its first row
     {"help": number}    so many processes should take rows of this flow run; 0: no further ones
     {"pace": …}         the time of a row, as in a job

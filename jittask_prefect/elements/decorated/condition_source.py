@@ -162,7 +162,7 @@ def _any_column(nodes: list[ast.expr], names: Names) -> bool:
 
 
 def _resolved(node: ast.expr, names: Names) -> Any:
-    """What a dotted name means, as far as modules and classes lead; nothing is computed."""
+    """The meaning of a dotted name, as far as modules and classes lead; nothing is computed."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
     if not isinstance(node, ast.Attribute):

@@ -172,7 +172,7 @@ def date_field_task(
         rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
         digest: The function gets a list of the rows that are due together and have the same value:
             `Contract.owner_id`, `"customer__owner_id"`, or True for all rows.
-        row_label: What names a row for people: `Appointment.patient_name`, or a method of the class without arguments;
+        row_label: The name of a row for people: `Appointment.patient_name`, or a method of the class without arguments;
             absent: the model's `rowLabel`, else rows are named by their keys.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.

@@ -1,4 +1,4 @@
-"""The argument `row_label` of a decorated task: what names a row for people."""
+"""The argument `row_label` of a decorated task: the name of a row for people."""
 
 from __future__ import annotations
 

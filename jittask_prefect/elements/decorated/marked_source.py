@@ -80,7 +80,7 @@ def _named(decorator: ast.expr) -> str | ast.expr | None:
 
 
 class _Imported:
-    """What the names of a module mean, as far as they are this package's decorators."""
+    """The meaning of a module's names, as far as they are this package's decorators."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._decorators: set[str] = set()

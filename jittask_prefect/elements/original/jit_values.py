@@ -189,7 +189,7 @@ class Entry(Compared):
 
 
 class JitList(JitValue):
-    """A list; its items are what was put in."""
+    """A list of the items that were put in."""
 
     def __init__(self, value: Any = None, **config: Any) -> None:
         super().__init__(list(plain(value) or ()), **config)

@@ -33,7 +33,7 @@ class _Names:
 
 
 def notes_of(source: bytes, methods: Mapping[str, Collection[str]]) -> Found:
-    """The lines of a file whose calls are not carried over, each with what to do.
+    """The lines of a file whose calls are not carried over, each with the next step.
 
     Args:
         source: The file.
