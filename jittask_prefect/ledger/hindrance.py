@@ -55,19 +55,20 @@ def forget() -> None:
 
 
 def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> bool:
-    """Whether the ledger's tables are there, looked up once for an engine and schema; a warning says where not."""
+    """Whether the ledger's tables are there, looked up once for an engine and schema; a warning says why not."""
     engine, schema = connection.engine, schema_of(connection)
     if schema in _with_ledger.get(engine, ()):
         return True
     savepoint.begin()
-    if versions.fits(connection, versions.version(connection)):
-        _with_ledger.setdefault(engine, set()).add(schema)
-        return True
     where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"
-    message = "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only"
-    if _is_due(connection, ("no ledger", schema), now):
-        log.warning(message, where)
-    return False
+    try:
+        versions.require(connection, where)
+    except LedgerError as error:
+        if _is_due(connection, ("no ledger", schema), now):
+            log.warning("%s; until then rows are found by the sync only", error)
+        return False
+    _with_ledger.setdefault(engine, set()).add(schema)
+    return True
 
 
 def is_elsewhere(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
-from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger import state_table, versions
 
 PAUSED = "paused"
 """A name in `jittask_state`: since when the app is paused."""
@@ -41,8 +41,13 @@ def in_transaction(connection: Connection, app: str) -> datetime | None:
 
 
 def pause(app: App, now: datetime) -> datetime:
-    """Pause an app; since when the app is paused, which may be earlier."""
+    """Pause an app; since when the app is paused, which may be earlier.
+
+    Raises:
+        LedgerError: The app's database has no ledger, or tables of another version.
+    """
     with app.engine().begin() as connection:
+        versions.require(connection, "the app's database")
         since = in_transaction(connection, app.name)
         if since is None:
             state_table.put(connection, app.name, PAUSED, now.isoformat())
@@ -50,8 +55,13 @@ def pause(app: App, now: datetime) -> datetime:
 
 
 def resume(app: App) -> datetime | None:
-    """End the pause of an app; since when the app was paused, None where it was not."""
+    """End the pause of an app; since when the app was paused, None where it was not.
+
+    Raises:
+        LedgerError: The app's database has no ledger, or tables of another version.
+    """
     with app.engine().begin() as connection:
+        versions.require(connection, "the app's database")
         since = in_transaction(connection, app.name)
         state_table.put(connection, app.name, PAUSED, None)
         return since

@@ -6,7 +6,7 @@ later one removes. So the tables go first, and the programs follow one by one.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.errors import LedgerError
@@ -31,6 +31,14 @@ _NEW_COLUMNS = (
 )
 """The columns that version 4 lacked."""
 _FIRST_RUNS = "ix_jittask_ledger_first_run"
+_UNUSABLE = """
+SELECT quote_ident(n.nspname), quote_ident(current_user)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = :name AND NOT has_schema_privilege(n.oid, 'USAGE') AND n.nspname IN (
+    SELECT replace(trim(both ' "' FROM name), '$user', current_user)
+    FROM unnest(string_to_array(current_setting('search_path'), ',')) AS name)
+"""
+"""A schema that the role's search_path names and the role may not use, so that PostgreSQL finds no table there."""
 _FORMER_RUN = "run:"
 """Begin of a name in version 4's `jittask_state`: a flow run that a task of `createTimerTask` had; the value is the task."""
 
@@ -61,21 +69,35 @@ def there(connection: Connection, where: str = "") -> bool:
         where: How an error calls the database; by the database's own name where empty.
 
     Raises:
-        LedgerError: They are of another version.
+        LedgerError: They are of another version, or stand in a schema that the role may not use.
     """
     found = version(connection)
-    if found is not None and not fits(connection, found):
-        raise _other_version(
-            where or f"database {connection.engine.url.database}", found
-        )
+    where = where or f"database {connection.engine.url.database}"
+    if found is None:
+        _require_usage(connection, where)
+    elif not fits(connection, found):
+        raise _other_version(where, found)
     return found is not None
+
+
+def _require_usage(connection: Connection, where: str) -> None:
+    """Refuse to take tables for missing that stand in a schema without USAGE: `db upgrade` would make others, or fail."""
+    if connection.dialect.name != "postgresql" or schema_of(connection):
+        return
+    found = connection.execute(text(_UNUSABLE), {"name": states.name}).first()
+    if found is not None:
+        schema, role = found
+        raise LedgerError(
+            f"{where}: role {role} may not use schema {schema}, where the ledger's tables are: "
+            f"`GRANT USAGE ON SCHEMA {schema} TO {role}`"
+        )
 
 
 def require(connection: Connection, where: str) -> None:
     """Refuse to work without the tables.
 
     Raises:
-        LedgerError: They are missing or of another version.
+        LedgerError: They are missing, of another version, or in a schema that the role may not use.
     """
     if not there(connection, where):
         raise LedgerError(f"{where} has no ledger tables: run `jittask db upgrade`")
@@ -85,7 +107,7 @@ def upgrade_ledger(connection: Connection) -> bool:
     """Make the tables where they are missing, or bring them up from the version before; whether anything was changed.
 
     Raises:
-        LedgerError: They are of another version.
+        LedgerError: They are of another version, or stand in a schema that the role may not use.
     """
     if version(connection) == FORMER_VERSION:
         _add_columns(connection)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from shop import Shop, rows_task
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
@@ -19,7 +19,7 @@ from sqlmodel import Session
 from jittask_prefect.cli import doctor
 from jittask_prefect.elements.app_name import ENV_DATABASE
 from jittask_prefect.errors import LedgerError
-from jittask_prefect.ledger import hindrance
+from jittask_prefect.ledger import hindrance, versions
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.task_svc.service import TaskSvc
@@ -170,6 +170,40 @@ def test_the_doctor_names_what_the_role_lacks(
         assert state == "warning" and f"GRANT SELECT ON bill TO {name}" in said
 
 
+def test_a_schema_without_usage_is_named(
+    shop_: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL finds no table there: the tables are not missing, and nobody is told to make them again."""
+    s, owner = shop_, create_engine(shop_.app.database_url())
+    grants = ("ALL ON jittask_ledger", "ALL ON jittask_state", "ALL ON bill")
+    with as_role(s, monkeypatch, *grants) as name:
+        said = (
+            f"the app's database: role {name} may not use schema public, where the ledger's tables are: "
+            f"`GRANT USAGE ON SCHEMA public TO {name}`"
+        )
+        with owner.begin() as connection:
+            connection.execute(
+                text(f"REVOKE USAGE ON SCHEMA public FROM PUBLIC, {name}")
+            )
+        try:
+            found = [f for f in doctor.findings(s.app, s.now) if f.about == "database"]
+            with pytest.raises(LedgerError) as of_sync:
+                s.sync()
+            with (
+                s.app.engine().begin() as connection,
+                pytest.raises(LedgerError) as of_upgrade,
+            ):
+                versions.upgrade_ledger(connection)
+        finally:
+            with owner.begin() as connection:
+                connection.execute(text("GRANT USAGE ON SCHEMA public TO PUBLIC"))
+            owner.dispose()
+    assert ("wrong", said) in [(f.state, f.text) for f in found]
+    assert str(of_sync.value) == said
+    grant = f"`GRANT USAGE ON SCHEMA public TO {name}`"
+    assert str(of_upgrade.value).endswith(grant)
+
+
 def test_a_worker_without_rights_is_told_the_grants(
     shop_: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,9 +218,9 @@ def test_a_worker_without_rights_is_told_the_grants(
             s.work("2026-03-02 10:00")
         said = hindrance.told(s.app, of_run.value)
     lacks = "INSERT, UPDATE, DELETE ON jittask_ledger"
-    for text in (str(of_sync.value), said):
-        assert "permission denied for table jittask_ledger; " in text
-        assert f"role {name} lacks {lacks}: `GRANT {lacks} TO {name}`" in text
+    for line in (str(of_sync.value), said):
+        assert "permission denied for table jittask_ledger; " in line
+        assert f"role {name} lacks {lacks}: `GRANT {lacks} TO {name}`" in line
     assert hindrance.told(s.app, ValueError("no")) == "ValueError: no"
 
 

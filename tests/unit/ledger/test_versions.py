@@ -11,7 +11,7 @@ from shop import Shop
 from sqlalchemy import Connection, insert, inspect, select, text
 
 from jittask_prefect.errors import LedgerError
-from jittask_prefect.ledger import hindrance, state_table, versions
+from jittask_prefect.ledger import hindrance, pause, state_table, versions
 from jittask_prefect.ledger.entry import COLUMNS, Entry, find_entry, new_entry
 from jittask_prefect.ledger.tables import entries
 
@@ -52,6 +52,43 @@ def test_another_version_is_refused_with_what_to_do(
             assert f"version {found}, and this jittask-prefect works with" in said
             assert "install the jittask-prefect that made them" in said
             assert "drop the tables jittask_ledger and jittask_state" in said
+
+
+@pytest.mark.parametrize("found", ["4", "6"])
+def test_a_save_beside_tables_of_another_version_says_so(
+    shop: Callable[..., Shop], caplog: pytest.LogCaptureFixture, found: str
+) -> None:
+    """`jittask db upgrade` is no help where the tables are newer, so the log does not send anybody there."""
+    s = shop()
+    with s.app.engine().begin() as connection:
+        state_table.put(connection, "", "schema", found)
+        state_table.put(connection, "", "schema:oldest", found)
+    hindrance.forget()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    [said] = [m for m in caplog.messages if "rows are found by the sync only" in m]
+    assert f"has ledger tables of version {found}" in said
+    assert ("stop the workers, then run `jittask db upgrade`" in said) == (found == "4")
+    assert ("install the jittask-prefect that made them" in said) == (found == "6")
+
+
+@pytest.mark.parametrize("found", ["4", "6"])
+def test_no_pause_begins_or_ends_in_tables_of_another_version(
+    shop: Callable[..., Shop], found: str
+) -> None:
+    s = shop()
+    with s.app.engine().begin() as connection:
+        state_table.put(connection, "", "schema", found)
+        state_table.put(connection, "", "schema:oldest", found)
+    with pytest.raises(LedgerError, match=f"tables of version {found}"):
+        pause.pause(s.app, s.now)
+    with s.app.engine().begin() as connection:
+        assert state_table.get(connection, "shop", "paused") is None
+        state_table.put(connection, "shop", "paused", "2026-03-02T08:00:00+00:00")
+    with pytest.raises(LedgerError, match=f"tables of version {found}"):
+        pause.resume(s.app)
+    with s.app.engine().begin() as connection:
+        since = state_table.get(connection, "shop", "paused")
+    assert since == "2026-03-02T08:00:00+00:00"
 
 
 def test_a_version_without_the_apps_name_is_refused_too(
