@@ -83,7 +83,18 @@ class JittaskWorker(
         return dict(BASE_JOB_TEMPLATE)
 
     async def setup(self) -> None:
-        """Connect, and start the first child."""
+        """Connect, and start the first child.
+
+        Raises:
+            SystemExit: The settings of this process cannot be used; the log says why. Prefect would print a traceback.
+        """
+        try:
+            await self._set_up()
+        except JittaskError as error:
+            self._logger.error("%s", error)
+            raise SystemExit(1) from None
+
+    async def _set_up(self) -> None:
         self._drain_seconds = seconds_allowed()
         self._places = Places(self._limit or LIMIT, server_pace({}))
         self._limit = self._places.total

@@ -443,3 +443,29 @@ def test_the_next_run_of_a_deployment_knows_the_pace_of_the_last_and_finds_proce
         asyncio.run(worker._take(worker._active[run.id]))
     assert [job.get("pace") for job in child.jobs] == [None, None, [0.1, 0.001]]
     assert warm == [0, 0, 5]
+
+
+@pytest.mark.parametrize("wrong", ["port", "drain"])
+def test_a_worker_whose_settings_cannot_be_used_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    """Prefect's command prints a traceback for any other exception, also between lines of JSON."""
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        if wrong == "port":
+            monkeypatch.setenv("JITTASK_METRICS_PORT", str(port))
+        else:
+            monkeypatch.setenv("JITTASK_DRAIN_SECONDS", "soon")
+        worker = JittaskWorker(work_pool_name="nowhere")
+        logger = logging.getLogger(f"worker.{wrong}")
+        worker._logger = logger
+        with pytest.raises(SystemExit) as ended:
+            asyncio.run(worker.setup())
+    assert ended.value.code == 1
+    [said] = [r.getMessage() for r in caplog.records if r.name == logger.name]
+    if wrong == "port":
+        assert said.startswith(f"metrics on port {port}: Address already in use; ")
+    else:
+        assert "soon" in said
