@@ -32,6 +32,7 @@ class RowFields:
 
     Attributes:
         timer: The task's own timer.
+        own_fields: The paths of the columns of a row's own zone and calendar, by `timezoneField` and `calendarField`.
     """
 
     app: App
@@ -44,16 +45,11 @@ class RowFields:
     def __init__(self, app: App, timer: Timer) -> None:
         self.row_timers = RowTimers(app, timer)
         self._columns: dict[str, Column] = {}
-
-    @property
-    def own_fields(self) -> dict[str, str]:
-        """The paths of the columns of a row's own zone and calendar, by `timezoneField` and `calendarField`."""
-        cfg = self.timer.cfg
         named = {
-            "timezoneField": cfg.timezone_field,
-            "calendarField": cfg.calendar_field,
+            "timezoneField": timer.cfg.timezone_field,
+            "calendarField": timer.cfg.calendar_field,
         }
-        return {key: path for key, path in named.items() if path is not None}
+        self.own_fields = {key: path for key, path in named.items() if path is not None}
 
     def timer_of(self, zone: str | None, calendar: str | None) -> Timer:
         """The timer of the rows that name a zone and a calendar.

@@ -186,12 +186,13 @@ class PlainSeries(Series):
     """
 
     __slots__ = (
+        "_begin",
+        "_candidates",
+        "_ends",
+        "_rule",
         "anchor",
-        "candidates",
         "counted_from",
         "exhausted",
-        "first",
-        "last",
         "start",
         "stop",
         "wall",
@@ -217,21 +218,37 @@ class PlainSeries(Series):
         self.start = start
         self.anchor: datetime = LATEST
         self.wall = wall or datetime.max
-        self.first = self.last = LATEST
-        self.candidates = Candidates(NEVER, moves, windows, zone, zone)
+        self._rule = repeat, day
+        self._begin: datetime | None = None
+        """The start, UTC; None beyond the calendar."""
+        self._candidates: Candidates | None = None
+        self._ends: tuple[datetime, datetime] | None = None
         if wall is not None and anchor is not None:
             try:
                 self.anchor = anchor.astimezone(zone)
             except OverflowError:
                 return
 
-            elapsed = repeat.repeat_type in ("minute", "hour")
-            clock = UTC if elapsed else zone
-            begin = wall_time(anchor, UTC) if elapsed else wall
-            cycle = recurrence(repeat, begin, moves.calendar, day)
-            rules = cycle, moves, windows
-            self.candidates = Candidates(*rules, zone, clock, wall, anchor)
-            self.first, self.last = self._span(cycle, anchor)
+            self._begin = anchor
+
+    @property
+    def candidates(self) -> Candidates:
+        """The nominal times with their due times, made when somebody asks: a sync asks few of its many rows."""
+        if self._candidates is None:
+            self._candidates = self._made()
+        return self._candidates
+
+    def _made(self) -> Candidates:
+        zone, rules, begin = self.zone, (self.moves, self.windows), self._begin
+        if begin is None:
+            return Candidates(NEVER, *rules, zone, zone)
+
+        repeat, day = self._rule
+        elapsed = repeat.repeat_type in ("minute", "hour")
+        clock = UTC if elapsed else zone
+        wall = wall_time(begin, UTC) if elapsed else self.wall
+        cycle = recurrence(repeat, wall, self.moves.calendar, day)
+        return Candidates(cycle, *rules, zone, clock, self.wall, begin)
 
     @property
     def cycle(self) -> Cycle:
@@ -240,22 +257,44 @@ class PlainSeries(Series):
 
     @property
     def never(self) -> bool:
-        return self.cycle is NEVER
+        return self._begin is None
+
+    @property
+    def _single(self) -> bool:
+        """Whether the start is the only occurrence, and nothing moves it."""
+        once = self._rule[0].repeat_type == "normal" and self.start is None
+        moved = self.moves.active or self.windows.active
+        return once and not moved and self._begin is not None
 
     @property
     def listed(self) -> bool:
         return isinstance(self.cycle, ListedTimes)
 
-    def _span(self, cycle: Cycle, anchor: datetime) -> tuple[datetime, datetime]:
-        """The instants before which, and from which on, no occurrence is due."""
-        first = self.start or anchor
+    @property
+    def first(self) -> datetime:
+        """The instant before which no occurrence is due."""
+        return self._span()[0]
+
+    @property
+    def last(self) -> datetime:
+        """The instant from which on no occurrence is due."""
+        return self._span()[1]
+
+    def _span(self) -> tuple[datetime, datetime]:
+        if self._ends is None:
+            begin = self._begin
+            self._ends = (LATEST, LATEST) if begin is None else self._found_span(begin)
+        return self._ends
+
+    def _found_span(self, begin: datetime) -> tuple[datetime, datetime]:
+        first = self.start or begin
         if self.start is None and self.moves.moves_back:
-            day = anchor.astimezone(self.zone).date()
-            first = min(near_day(self.moves.arrivals(day, day)[0], -2), anchor)
+            day = self.anchor.date()
+            first = min(near_day(self.moves.arrivals(day, day)[0], -2), begin)
 
         last = LATEST if self.stop is None else shifted(self.stop, TICK)
-        if cycle.last is not None:
-            day = cycle.last.date()
+        if (final := self.cycle.last) is not None:
+            day = final.date()
             over = near_day(self.moves.arrivals(day, day)[1], 4)
             opening = self.windows.opening(over) or LATEST
             last = min(last, shifted(opening, TICK))
@@ -266,7 +305,17 @@ class PlainSeries(Series):
 
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
         low, high = clamped(after, self.zone), clamped(before, self.zone)
+        if self._single:
+            return self._only(low, high)
         return map(self._occurrence, self._due(low, high))
+
+    def _only(self, low: datetime, high: datetime) -> Iterator[Occurrence]:
+        """The same of a start that is the only occurrence, as most rows have."""
+        begin = self._begin
+        assert begin is not None
+        ended = self.stop is not None and begin > self.stop
+        if low <= begin < high and not ended:
+            yield Occurrence(self.anchor, self.anchor)
 
     def _next(self, after: datetime) -> Occurrence | None:
         low = max(clamped(after, self.zone) + TICK, self.first)
