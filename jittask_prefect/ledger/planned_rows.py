@@ -179,15 +179,18 @@ def rows_that_wait(
 
 # Writes
 
+_NEW = {name: value for name, value in BLANK.items() if value is not None}
+"""The columns of a new task that are not null; a driver takes as long for each null as for any value."""
 
-def plan(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> None:
+
+def plan(connection: Connection, tasks: Sequence[dict[str, Any]]) -> None:
     """Insert tasks: nothing → pending, or → ended where the occurrence was missed; a known identity is left out.
 
     Args:
         connection: In a transaction.
         tasks: The same columns of each; the others are as for any new task.
     """
-    insert_all(connection, entries, [BLANK | dict(values) for values in tasks])
+    insert_all(connection, entries, [_NEW | values for values in tasks])
 
 
 def supersede(

@@ -6,6 +6,7 @@ All instants are UTC. Several apps may share a database: the column `app` keeps 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +46,25 @@ class ColumnDateTime(TypeDecorator[datetime]):
         from sqlalchemy.dialects.mysql import DATETIME
 
         return dialect.type_descriptor(DATETIME(fsp=6))
+
+    def bind_processor(
+        self, dialect: Dialect
+    ) -> Callable[[datetime | None], Any] | None:
+        """The same text for SQLite as SQLAlchemy writes, in a fifth of the time: a first sync writes half a million."""
+        if dialect.name != "sqlite":
+            return super().bind_processor(dialect)
+        convert = self.process_bind_param
+
+        def text(value: datetime | None) -> str | None:
+            at = convert(value, dialect)
+            return None if at is None else at.isoformat(" ", "microseconds")
+
+        return text
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        return value
 
 
 class UtcDateTime(ColumnDateTime):

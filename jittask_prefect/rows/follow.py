@@ -23,6 +23,7 @@ from jittask_prefect.ledger import error_codes, planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.hindrance import explained, has_ledger, warn
 from jittask_prefect.ledger.keys import key_value
+from jittask_prefect.ledger.planned_rows import KeptTimes
 from jittask_prefect.ledger.savepoint import Savepoint, took_the_transaction
 from jittask_prefect.rows import dialects
 from jittask_prefect.rows.plan import (
@@ -36,6 +37,8 @@ from jittask_prefect.rows.plan import (
 from jittask_prefect.rows.row_reading import KEYS_AT_ONCE, Answer, Values, reader_of
 from jittask_prefect.schedule.timer import Occurrence, Series
 
+UNKNOWN_TIMES = KeptTimes(None)
+"""Of a task whose row the next sync reads once more."""
 Windows = Mapping[str, Callable[[Series], list[Occurrence]]]
 """By template's full name, the occurrences that a sync would ask for now."""
 
@@ -370,7 +373,7 @@ def apply_all(
 
 
 def task_columns(action: Action, app: str, model: str, now: datetime) -> dict[str, Any]:
-    """The columns of a new task."""
+    """The columns of a new task, the same of each."""
     values: dict[str, Any] = {
         "task_id": action.task_id,
         "app": app,
@@ -383,9 +386,10 @@ def task_columns(action: Action, app: str, model: str, now: datetime) -> dict[st
         "due": action.due,
         "created": now,
         "level": action.level,
+        "outcome": None,
+        "finished": None,
+        **(action.times or UNKNOWN_TIMES).columns(),
     }
-    if action.times is not None:
-        values |= action.times.columns()
     if action.missed:
         values |= {
             "status": "ended",
