@@ -250,7 +250,8 @@ class _Maker:
         closes: tuple[str, ...] = (),
         again: bool = False,
     ) -> Action:
-        due, nominal = _utc(o.due), _utc(o.nominal)
+        due = _utc(o.due)
+        nominal = due if o.nominal is o.due else _utc(o.nominal)
         # Two tasks of one instant differ in their generation: the later task asks for the other before it begins.
         another = again or (nominal, self.base) in self.taken or due in self.busy
         generation = self.fresh if another else self.base

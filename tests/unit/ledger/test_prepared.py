@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from shop import Shop
 from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from jittask_prefect.ledger.prepared import FEW, prepared
@@ -68,3 +69,15 @@ def test_an_error_is_sqlalchemys(on: Make) -> None:
             connection, [VALUES, VALUES]
         )
     assert s.entries() == []
+
+
+def test_the_texts_of_instants_in_sqlite() -> None:
+    """As SQLAlchemy writes datetimes: texts of earlier versions stand in the same table, and are compared with new ones."""
+    dialect = sqlite.dialect()
+    of = entries.c.due.type.dialect_impl(dialect)
+    write = of.bind_processor(dialect)
+    assert write is not None
+    east = timezone(timedelta(hours=8))
+    assert write(datetime(2026, 3, 1, 9, 0, 0, 7, east)) == "2026-03-01 01:00:00.000007"
+    assert write(datetime(12, 1, 2, tzinfo=UTC)) == "0012-01-02 00:00:00.000000"
+    assert write(None) is None

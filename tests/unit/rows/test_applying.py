@@ -70,3 +70,36 @@ def test_marks_are_forgotten_before_a_task_is_written_with_marks(shop: Make) -> 
         ("2", 1, "pending", ELEVEN),
         ("1", 2, "pending", ELEVEN),
     ]
+
+
+def test_tasks_that_wait_and_missed_tasks_are_written_together(shop: Make) -> None:
+    """Whatever a task says of itself, all tasks of a piece are inserted by one statement, with the same columns."""
+    s = shop()
+    waiting = Action(
+        "create",
+        "tasks.Task",
+        "1",
+        "first",
+        DUE,
+        "due within the horizon",
+        nominal=DUE,
+        anchor=DUE,
+        generation=1,
+        times=KeptTimes(ELEVEN),
+    )
+    missed = replace(
+        waiting, row="2", task_id="second", reason="missed", missed=True, times=None
+    )
+    level = replace(waiting, row="3", task_id="third", level="warning")
+    with s.app.engine().begin() as connection:
+        plan = [waiting, missed, level]
+        apply_all(connection, s.app.name, plan, "models.Bill", s.now)
+    found = [
+        (e.task_id, e.status, e.outcome, e.message, e.start_value, e.level, e.dirty)
+        for e in s.entries()
+    ]
+    assert sorted(found) == [
+        ("first", "pending", None, "", ELEVEN, None, True),
+        ("second", "ended", "missed", "missed", None, None, False),
+        ("third", "pending", None, "", ELEVEN, "warning", True),
+    ]
