@@ -92,7 +92,7 @@ def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
     load = Load(app, svc, chosen.seed, chosen.every)
     load.start()
     watch = Watch(system.database, load.journal, chosen.late)
-    campaign = Campaign(system, watch, chosen.seed, chosen.only)
+    campaign = Campaign(system, watch, chosen.seed, chosen.only, chosen.times)
     try:
         if not wait_for_backlog(watch, datetime.now(UTC), WARM_SECONDS):
             raise SystemExit(
@@ -172,6 +172,9 @@ def arguments() -> argparse.Namespace:
     add("--every", type=float, default=2.0, help="seconds between two saves")
     add("--late", type=float, default=3.0, help="seconds from which a row is late")
     add("--only", action="append", default=[], help="a part of the names of faults")
+    add(
+        "--times", type=Path, help="add seconds of recovery; the table has all in there"
+    )
     add("--system", type=Path, help="a file that describes a system")
     add("--app", type=Path, help="the app's folder, beside --system")
     add("--write-app", type=Path, help="write the app into this folder, and end")

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from .description import Fault, System, does
 from .watch import Recoveries, Watch, wait_for_backlog
@@ -26,10 +27,16 @@ class Campaign:
         watch: Sees when rows are done.
         seed: Of the choice.
         only: Parts of the names of faults; all faults where empty.
+        times: The file of the recoveries, which may have those of earlier campaigns.
     """
 
     def __init__(
-        self, system: System, watch: Watch, seed: int, only: Sequence[str] = ()
+        self,
+        system: System,
+        watch: Watch,
+        seed: int,
+        only: Sequence[str] = (),
+        times: Path | None = None,
     ) -> None:
         self.faults = [
             fault
@@ -38,7 +45,7 @@ class Campaign:
         ]
         if not self.faults:
             raise SystemExit(f"no fault is named {' or '.join(only)}")
-        self.recoveries = Recoveries()
+        self.recoveries = Recoveries(times)
         self.number: Counter[str] = Counter()
         self.problems: list[str] = []
         self._watch, self._random = watch, random.Random(seed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -89,8 +91,13 @@ class Watch:
 
 @dataclass
 class Recoveries:
-    """Seconds of recovery, by kind of fault: until the next row, and until no row was late any more."""
+    """Seconds of recovery, by kind of fault: until the next row, and until no row was late any more.
 
+    Attributes:
+        file: Keeps them for the next campaign, a line of JSON for each fault; nothing keeps them where None.
+    """
+
+    file: Path | None = None
     number: Counter[str] = field(default_factory=Counter)
     next_row: defaultdict[str, list[float]] = field(
         default_factory=lambda: defaultdict(list)
@@ -99,14 +106,27 @@ class Recoveries:
         default_factory=lambda: defaultdict(list)
     )
 
+    def __post_init__(self) -> None:
+        if self.file and self.file.exists():
+            for one in self.file.read_text().splitlines():
+                self._take(**json.loads(one))
+
     def add(self, kind: str, watch: Watch, begin: datetime, base: datetime) -> None:
         """Note a fault that is over, and whose backlog is done; seconds count from `base`."""
-        self.number[kind] += 1
-        if first := watch.first_after(base):
-            self.next_row[kind].append((first - base).total_seconds())
-        last = watch.last_late(begin)
+        first, last = watch.first_after(base), watch.last_late(begin)
+        next_row = (first - base).total_seconds() if first else None
         seconds = (last - base).total_seconds() if last else 0.0
-        self.backlog[kind].append(max(0.0, seconds))
+        noted = {"kind": kind, "next_row": next_row, "backlog": max(0.0, seconds)}
+        self._take(**noted)
+        if self.file:
+            with self.file.open("a") as out:
+                out.write(json.dumps(noted) + "\n")
+
+    def _take(self, kind: str, next_row: float | None, backlog: float) -> None:
+        self.number[kind] += 1
+        if next_row is not None:
+            self.next_row[kind].append(next_row)
+        self.backlog[kind].append(backlog)
 
 
 def wait_for_backlog(watch: Watch, since: datetime, seconds: float) -> bool:
