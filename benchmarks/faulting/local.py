@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from cluster import settings
+from cluster import database_settings, settings
 
 from jittask_prefect.server.commands import environment, prefect_command
 from jittask_prefect.server.embedded import free_port
@@ -49,9 +49,15 @@ class LocalCluster:
         names = ("prefect-db", "app-db", "redis", "balancer", "api1", "api2")
         more = ("metrics1", "metrics2", *RELAYS)
         self.ports = {name: free_port() for name in (*names, *more)}
+        for_prefect = [one.removeprefix("SET ") for one in database_settings()]
         self._postgres = {
-            name: Postgres(home, name, self.ports[name], small_disk=name == "app-db")
-            for name in ("prefect-db", "app-db")
+            name: Postgres(
+                home, name, self.ports[name], small_disk=disk, settings=lines
+            )
+            for name, disk, lines in (
+                ("prefect-db", False, for_prefect),
+                ("app-db", True, ()),
+            )
         }
         self.api = f"http://127.0.0.1:{self.ports['balancer']}/api"
         self.database = self._database("app-db")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from .description import does
@@ -33,10 +34,20 @@ class Postgres:
         name: The part's name.
         port: The server's port.
         small_disk: The server has a small disk of its own, where this user may mount.
+        settings: More lines of `postgresql.conf`.
     """
 
-    def __init__(self, home: Path, name: str, port: int, *, small_disk: bool) -> None:
+    def __init__(
+        self,
+        home: Path,
+        name: str,
+        port: int,
+        *,
+        small_disk: bool,
+        settings: Sequence[str] = (),
+    ) -> None:
         self._home, self._name, self._port = home, name, port
+        self._settings = settings
         folder = home / f"{name}-disk"
         self.disk = mounted(folder, DISK) if small_disk else None
         folder.mkdir(exist_ok=True)
@@ -56,7 +67,7 @@ class Postgres:
             raise SystemExit(f"initdb has failed in {self._data}")
         with (self._data / "postgresql.conf").open("a") as out:
             out.write(SETTINGS.format(port=self._port))
-
+            out.writelines(f"{line}\n" for line in self._settings)
         log = self._home / f"{self._name}-server.log"
         log.touch(0o666)
         log.chmod(0o666)

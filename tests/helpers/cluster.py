@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,8 +151,14 @@ def settings() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and line[0] != "#")
 
 
+def database_settings() -> list[str]:
+    """What the project sets for Prefect's database: `SET name = value`, for `ALTER DATABASE`."""
+    compose = (SETTINGS.parent / "compose.yaml").read_text()
+    return re.findall(r"ALTER DATABASE prefect (SET .*);", compose)
+
+
 @contextmanager
-def cluster(home: Path, servers: int = 2) -> Iterator[Cluster]:
+def cluster(home: Path, servers: int = 2, redis: str = REDIS) -> Iterator[Cluster]:
     """A cluster with the project's own settings, on this machine's PostgreSQL and Redis."""
     name = f"jittask_cluster_{os.getpid()}"
     admin = create_engine(
@@ -160,9 +167,9 @@ def cluster(home: Path, servers: int = 2) -> Iterator[Cluster]:
     given = POSTGRES.set(drivername="postgresql+asyncpg", database=name)
     here = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": given.render_as_string(False),
-        "PREFECT_REDIS_MESSAGING_URL": f"{REDIS}/8",
-        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"{REDIS}/8",
-        "PREFECT_SERVER_DOCKET_URL": f"{REDIS}/9",
+        "PREFECT_REDIS_MESSAGING_URL": f"{redis}/8",
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"{redis}/8",
+        "PREFECT_SERVER_DOCKET_URL": f"{redis}/9",
     }
     env = environment(None, home) | settings() | here
     with ExitStack() as stack:
@@ -171,6 +178,9 @@ def cluster(home: Path, servers: int = 2) -> Iterator[Cluster]:
             with admin.connect() as connection:
                 connection.exec_driver_sql(f"CREATE DATABASE {own}")
             stack.callback(_drop, admin, own)
+        with admin.connect() as connection:
+            for setting in database_settings():
+                connection.exec_driver_sql(f"ALTER DATABASE {name} {setting}")
         of_app = POSTGRES.set(database=f"{name}_app")
         made = Cluster(home, env, of_app.render_as_string(False), servers)
         stack.callback(made.close)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
-from cluster import SETTINGS, Cluster, cluster, settings
+from cluster import REDIS, SETTINGS, Cluster, cluster, free_port, settings
 from place import Place, model, rows, until, worker
 
 from jittask_prefect.cli.doctor import findings
@@ -18,6 +24,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import refresh_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
+RELAY = Path(__file__).parents[2] / "benchmarks" / "faulting" / "relay.py"
 ROWS = 30
 SLOW = "import time\ndef customFunc(row):\n    row.done += 1\n    time.sleep(0.3)\n"
 
@@ -32,6 +39,16 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         yield made
     monkeypatch.undo()
     refresh_settings()
+
+
+@contextmanager
+def relay(url: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A way to a server that signals make silent: the server's URL by that way, and the process."""
+    port, place = free_port(), urlsplit(url)
+    target = f"{place.hostname}:{place.port or 6379}"
+    with subprocess.Popen([sys.executable, RELAY, str(port), target]) as way:
+        yield f"redis://127.0.0.1:{port}", way
+        way.kill()
 
 
 def test_each_row_once_while_servers_fail(several: Cluster, tmp_path: Path) -> None:
@@ -76,6 +93,36 @@ def test_each_row_once_while_servers_fail(several: Cluster, tmp_path: Path) -> N
 
     assert place.sql(done) == place.sql("SELECT count(*) FROM far") == ROWS
     place.app.close()
+
+
+def test_an_answer_of_redis_that_never_comes_keeps_no_flow_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server asks Redis while its transaction has the run locked; a firewall has forgotten the connection."""
+    with relay(REDIS) as (redis, way), cluster(tmp_path, 1, redis) as made:
+        monkeypatch.setenv("PREFECT_API_URL", made.url)
+        password = settings()["PREFECT_SERVER_API_AUTH_STRING"]
+        user, word = password.split(":")
+        with httpx.Client(auth=(user, word), timeout=15) as prefect:
+
+            def post(path: str, **about: object) -> httpx.Response:
+                return prefect.post(f"{made.url}/{path}", json=about)
+
+            flow = post("flows/", name="kept").json()["id"]
+            run = post("flow_runs/", flow_id=flow).json()["id"]
+            about = {"state": {"type": "PENDING"}, "force": True}
+            way.send_signal(signal.SIGUSR1)
+            with suppress(httpx.TimeoutException):
+                post(f"flow_runs/{run}/set_state", **about)
+            way.send_signal(signal.SIGINT)
+
+            def kept() -> bool:
+                with suppress(httpx.TimeoutException):
+                    answer = post(f"flow_runs/{run}/set_state", **about)
+                    return answer.status_code < 300
+                return False
+
+            until(kept, 40, what="the flow run takes a state")
 
 
 def test_the_page_shows_the_settings_of_the_folder() -> None:
