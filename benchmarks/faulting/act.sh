@@ -30,6 +30,7 @@ roll) # PART …: end each as an upgrade does, and start each again
     for part in "$@"; do
         alive "$part" && kill -TERM "$(pid "$part")"
         for _ in $(seq 600); do alive "$part" || break; sleep 0.1; done
+        sh "$0" signal-all KILL "$part" # as systemd does
         sh "$0" start "$part"
         if [ -f "$part.ready" ]; then
             for _ in $(seq 300); do sh "./$part.ready" >/dev/null 2>&1 && break; sleep 0.2; done
