@@ -25,6 +25,7 @@ import yaml
 from doc_pages import FENCE, ROOT, Block, blocks, commands, expected, merged
 from prefect.settings import Settings
 from prefect.testing.cli import CycloptsCliRunner
+from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings as Cleanups
 from prefect_redis.client import RedisMessagingSettings as Redis
 from typer.testing import CliRunner
 
@@ -44,6 +45,7 @@ OTHERS = {
     "mkdocs",
     "pg_restore",
     "pip",
+    "psql",
     "pytest",
     "python3",
     "systemctl",
@@ -228,7 +230,12 @@ def settings() -> str:
         for folder in ("jittask_prefect", "benchmarks", "tests/helpers")
         for path in (ROOT / folder).rglob("*.py")
     )
-    redis = [f"PREFECT_REDIS_MESSAGING_{f.upper()}" for f in Redis.model_fields]
+    parts = {"MESSAGING": Redis, "WORKER_CLEANUP_QUEUE": Cleanups}
+    redis = [
+        f"PREFECT_REDIS_{part}_{field.upper()}"
+        for part, of_part in parts.items()
+        for field in of_part.model_fields
+    ]
     return json.dumps([Settings.model_json_schema(), redis]) + ours
 
 
