@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import InvalidTime, LedgerError
 from jittask_prefect.ledger import error_codes, retention, versions, watermarks
+from jittask_prefect.ledger.hindrance import told
 
 IN_A_SYNC = 5
 """Transactions of a sync, each of `retention.AT_ONCE` tasks at most."""
@@ -114,6 +115,8 @@ def _prune_database(app: App, database: str, before: datetime) -> int:
                 pruned = retention.prune(connection, app.name, before)
             removed, end = removed + pruned.removed, pruned.end
     except DBAPIError as error:
-        named = database or "the app's database"
-        raise LedgerError(f"{named}: {error_codes.error_line(error)}") from error
+        named, why = database or "the app's database", error_codes.error_line(error)
+        if error_codes.code(error) == error_codes.NO_RIGHT:
+            why = told(app, error)  # with the GRANT
+        raise LedgerError(f"{named}: {why}") from error
     return removed

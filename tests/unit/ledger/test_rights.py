@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import hindrance, versions
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.pruning import prune_all
 from jittask_prefect.task_svc.service import TaskSvc
 
 Make = Callable[..., Shop]
@@ -121,6 +122,22 @@ def test_each_role_of_the_page_can_do_its_work(
         if "denied" in r.getMessage() or "denied" in str(r.exc_info)
     ]
     assert said == []
+
+
+def test_a_prune_names_the_grant_that_its_role_lacks(
+    shop_: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, april = shop_, datetime(2026, 4, 1, tzinfo=UTC)
+    s.save(id=1, at=TEN)
+    s.sync("2026-03-02 09:00")
+    s.work("2026-03-02 10:00")
+    s.raw("DELETE FROM bill")
+    s.sync("2026-05-15 08:00")
+    rights = "SELECT, INSERT, UPDATE ON jittask_ledger", "ALL ON jittask_state"
+    with as_role(s, monkeypatch, *rights, "SELECT ON bill") as name:
+        with pytest.raises(LedgerError) as refused:
+            prune_all(s.app, april, s.now, lambda database, removed: None)
+        assert f"`GRANT DELETE ON jittask_ledger TO {name}`" in str(refused.value)
 
 
 def told(s: Shop) -> list[tuple[str, str]]:
