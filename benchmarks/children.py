@@ -81,19 +81,21 @@ async def begin_to_ready(of: FlowFile, start: Start, count: int) -> float:
     return statistics.median(taken)
 
 
-async def memory(of: FlowFile, start: Start, server: list[int]) -> tuple[float, float]:
+async def memory(
+    of: FlowFile, start: Start, server: list[int], further: int
+) -> tuple[float, float]:
     """Megabytes of the server with one idle child, and of each further child."""
     children = [(await ready(of, start))[0]]
     first = pss([*server, children[0].pid])
-    children += [(await ready(of, start))[0] for _ in range(IDLE)]
+    children += [(await ready(of, start))[0] for _ in range(further)]
     all_of_them = pss([*server, *(child.pid for child in children)])
     for child in children:
         await end(child)
-    return first, (all_of_them - first) / IDLE
+    return first, (all_of_them - first) / further
 
 
 async def measure(of: FlowFile, share: float) -> None:
-    count = max(1, round(CHILDREN * share))
+    count, further = max(1, round(CHILDREN * share)), max(1, round(IDLE * share))
     servers = ForkServers(logging.getLogger("benchmark"))
     await begin_to_ready(of, servers.start, 1)  # the server loads the app
     [server] = [one.pid for one in servers._servers.values()]
@@ -101,8 +103,8 @@ async def measure(of: FlowFile, share: float) -> None:
     by_fork = await begin_to_ready(of, servers.start, count)
     line("a further child, from begin to ready", by_exec / by_fork, "times as fast", "a child by exec",
          fork_ms=by_fork * 1000, exec_ms=by_exec * 1000)  # fmt: skip
-    idle_exec, more_exec = await memory(of, start_by_exec, [])
-    idle_fork, more_fork = await memory(of, servers.start, [server])
+    idle_exec, more_exec = await memory(of, start_by_exec, [], further)
+    idle_fork, more_fork = await memory(of, servers.start, [server], further)
     line("memory of a further idle child", more_exec / more_fork, "times less", "a child by exec",
          fork_mb=more_fork, exec_mb=more_exec)  # fmt: skip
     line("memory with one idle child, server included", idle_fork / idle_exec, "times as much", "a child by exec",

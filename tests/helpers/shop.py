@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -397,6 +397,20 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> 
     if request.param == "sqlite" and not getattr(request.module, "ON_SQLITE", True):
         pytest.skip("other tests hold these lines on SQLite")
     return servers(request.param)
+
+
+def in_turn(cases: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Values for `("server", …)`, with `indirect=["server"]`: each case on one server, and each server for its share.
+
+    For laws that a server has a part in, but each case no other part: the product of both would show no more.
+    """
+    return [
+        (
+            SERVERS[number % len(SERVERS)],
+            *(case if isinstance(case, tuple) else (case,)),
+        )
+        for number, case in enumerate(cases)
+    ]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 # The longest ones do less. A real Prefect server is started for the report of `exactly_once`; here the processes share
 # one in memory.
 MORE = {
-    "ends": ["--number", "5"],
+    "ends": ["--number", "3"],
     "exactly_once": ["--prefect", "memory", "--scale", "0.003"],
     "faults": [
         *("--every", "4", "--late", "20"),  # the suite's machine is busy
@@ -24,6 +24,7 @@ MORE = {
         *("--only", "answers lost", "--only", "kill Redis"),
     ],
     "retention": ["--scale", "0.001"],
+    "row_scan": ["--scale", "0.002"],
     "schedule_law": ["--scale", "0.005"],
 }
 # These start a server, here on a database that is migrated already.

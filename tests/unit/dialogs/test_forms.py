@@ -205,7 +205,7 @@ def one(shop: Make) -> Shop:
 
 
 @settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -321,7 +321,7 @@ Base.metadata.create_all(SQLITE)
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -364,7 +364,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

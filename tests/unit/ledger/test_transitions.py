@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from jittask_prefect.ledger import (
     handover_marks,
@@ -34,6 +34,14 @@ Call = Callable[[Connection, Entry], Any]
 DONE: dict[str, Any] = {
     "status": "completed", "outcome": "completed", "message": "", "result": None, "now": NOW,
 }  # fmt: skip
+
+
+@pytest.fixture
+def connection(ledger: Engine) -> Iterator[Connection]:
+    """A connection to an empty ledger, whose changes are rolled back."""
+    with ledger.connect() as found, found.begin() as transaction:
+        yield found
+        transaction.rollback()
 
 
 def task(status: str = "pending", **about: Any) -> Entry:

@@ -83,6 +83,7 @@ def test_dispatch(
     assert {state for _, _, state in runs(s)} <= {"COMPLETED"}
 
 
+@pytest.mark.parametrize("server", ["sqlite"], indirect=True)
 def test_a_batch_names_template_number_of_rows_and_instant(on: Make) -> None:
     s = on(title="Remind")
     fill(s, range(1, 601))
@@ -689,6 +690,7 @@ def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
     assert s.row_count(100) == 1 and outcomes(s) == {"completed": 31}
 
 
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_two_batches_share_nothing(on: Make) -> None:
     # one flow run does the other's rows neither before nor after it
     from jittask_prefect.running.outcome import Run

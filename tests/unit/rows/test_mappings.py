@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mappings import FORMS, Form
-from shop import Server, Shop, model_of, rows_task
+from shop import Server, Shop, in_turn, model_of, rows_task
 from sqlalchemy import delete, insert, inspect, update
 from sqlalchemy.orm import Session, undefer
 
@@ -68,6 +68,11 @@ def made(request: pytest.FixtureRequest, on: Make, server: Server) -> Contracts:
     return Contracts(on, server, request.param)
 
 
+in_turn_on_servers = pytest.mark.parametrize(
+    ("server", "made"), in_turn(FORMS), indirect=True
+)
+
+
 def test_a_row_from_its_save_to_its_completion(made: Contracts) -> None:
     assert made.shop.app.check() == []
 
@@ -85,6 +90,7 @@ def test_a_row_from_its_save_to_its_completion(made: Contracts) -> None:
     assert made.count(1) == 1  # the function's change committed with the task
 
 
+@in_turn_on_servers
 def test_a_deleted_row(made: Contracts) -> None:
     made.save(1)
     with made.session() as session:
@@ -93,6 +99,7 @@ def test_a_deleted_row(made: Contracts) -> None:
     assert made.tasks() == ["10:00 superseded"]
 
 
+@in_turn_on_servers
 def test_statements_that_go_past_the_unit_of_work(made: Contracts) -> None:
     made.save(1)
     made.save(2, TEN + HOUR)
@@ -112,6 +119,7 @@ def test_statements_that_go_past_the_unit_of_work(made: Contracts) -> None:
     assert made.tasks(1) == ["10:00 superseded", "12:00 pending"]
 
 
+@in_turn_on_servers
 def test_orm_statements(made: Contracts) -> None:
     made.save(1)
     with made.session() as session:
@@ -148,6 +156,7 @@ def test_a_row_that_no_hook_has_seen(made: Contracts) -> None:
     assert made.count(1) == 1
 
 
+@in_turn_on_servers
 def test_an_end_that_is_forced(made: Contracts) -> None:
     made.save(1)
     [entry] = made.shop.entries()
@@ -158,6 +167,7 @@ def test_an_end_that_is_forced(made: Contracts) -> None:
     assert made.count(1) == 0
 
 
+@in_turn_on_servers
 def test_a_dict_of_fields(made: Contracts) -> None:
     """`saveDateFieldTask` with a dict makes a row without its class's own `__init__`."""
     made.save(1)

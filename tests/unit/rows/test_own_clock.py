@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from own_clock_walk import own_walk
-from shop import Shop
+from shop import Shop, in_turn
 from zoned_shop import zoned
 
 from jittask_prefect.testing import build_app
@@ -172,8 +172,11 @@ def test_a_short_text_at_the_edge_of_a_window_is_met(shop: Make) -> None:
     assert s.did("2026-03-03 08:00") == [f"create {n} 03-03 09:00" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("begin", list(BEGINS))
-@pytest.mark.parametrize("rule", list(RULES))
+@pytest.mark.parametrize(
+    ("server", "begin", "rule"),
+    in_turn((begin, rule) for begin in BEGINS for rule in RULES),
+    indirect=["server"],
+)
 def test_syncs_plan_what_a_brute_force_finds(on: Make, rule: str, begin: str) -> None:
     field, more = RULES[rule]
     own = {"timezoneField": "zone", "calendarField": "region"}

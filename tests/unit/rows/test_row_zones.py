@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from shop import Shop
+from shop import Shop, in_turn
 from zoned_shop import AT_NINE, zoned
 
 from jittask_prefect.cli import doctor
@@ -264,7 +264,7 @@ def plan(s: Shop) -> set[tuple[Any, ...]]:
     }
 
 
-@pytest.mark.parametrize("rule", list(RULES))
+@pytest.mark.parametrize(("server", "rule"), in_turn(RULES), indirect=["server"])
 def test_the_hook_and_the_sync_agree(on: Make, rule: str) -> None:
     field, timer = RULES[rule]
     s = visits(on, field, now="2026-09-30 20:00", calendarField="region", **timer)

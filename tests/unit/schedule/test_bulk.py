@@ -15,7 +15,7 @@ from jittask_prefect.errors import ArgumentError, ConfigError
 from jittask_prefect.schedule.timer import Timer
 
 relaxed = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=75, deadline=None, suppress_health_check=list(HealthCheck)
 )
 OFFSETS: list[dict[str, Any] | None] = [
     None,

@@ -18,7 +18,7 @@ SOME_INSTANT = st.integers(0, 2900).map(
     lambda n: datetime(2019, 6, 1, 5, tzinfo=UTC) + timedelta(n)
 )
 relaxed = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=75, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

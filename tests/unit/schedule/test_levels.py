@@ -383,7 +383,7 @@ def holds(reach: Reach, value: date, end: date | None) -> bool:
     )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(level_cases(), st.integers(-60, 200))
 def test_the_occurrences_are_those_of_the_walk(case: Any, shift: int) -> None:
     cfg, calendar, value, end = case

@@ -70,7 +70,7 @@ def holds(reach: Reach, value: date, zone: Any) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(VALUES, min_size=1, max_size=10),
     OFFSETS,

@@ -47,7 +47,7 @@ VALUES = st.one_of(
     TIMES.map(lambda at: at.replace(microsecond=0, tzinfo=UTC)),
 )
 relaxed = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=75, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -303,7 +303,7 @@ def test_explain_next_and_windows_agree(case: Case, after: datetime) -> None:
     assert again.cfg == timer.cfg
 
 
-@settings(relaxed, max_examples=80)
+@settings(relaxed, max_examples=40)
 @given(timers(workday_repeats()), st.integers(0, 2900), moments())
 def test_the_server_makes_the_same_of_it(case: Case, days: int, moment: Moment) -> None:
     now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
