@@ -176,7 +176,11 @@ class _HandOver:
         return more
 
     def hand_over(self, tasks: Sequence[Entry]) -> None:
-        """Make the runs of pending tasks, and end those of tasks that ended; recorded some at a time."""
+        """Make the runs of pending tasks, then end those of tasks that ended; recorded some at a time.
+
+        New runs come first: a hand-over that gives up, because Prefect has some runs locked, leaves ends to the next.
+        """
+        tasks = sorted(tasks, key=lambda entry: entry.status != "pending")
         pending = [e for e in tasks if e.status == "pending"]
         self.labels = row_labels(self.app, map(row_of, pending))
         closed = [e for e in tasks if e.status != "pending" and not e.flow_run_id]

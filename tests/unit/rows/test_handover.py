@@ -237,6 +237,28 @@ def test_a_slow_server_makes_a_hand_over_slow_and_does_not_end_it(
         assert len(report.problems) == left
 
 
+def test_runs_that_cannot_be_ended_do_not_keep_later_rows_from_their_runs(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = shop()
+    for key in (1, 2, 3):
+        s.save(id=key, at=NEAR)
+    s.sync()
+    for key in (1, 2, 3):
+        s.drop(key)
+    s.save(id=9, at=FAR)
+    seconds = iter(range(0, 10_000, 12))
+
+    def locked(*args: Any, **keys: Any) -> Any:
+        raise PrefectApiError("answered 503")
+
+    monkeypatch.setattr(s.api, "set_state", locked)
+    monkeypatch.setattr(flow_runs.time, "monotonic", lambda: next(seconds))
+    with pytest.raises(PrefectApiError):
+        handover.hand_over(s.app, "", s.api, s.now, handover.Report())
+    assert [row_of(run) for run in runs(s, "SCHEDULED")][-1] == "Bill 9"
+
+
 # Of some rows only
 
 
