@@ -1,4 +1,4 @@
-"""Rows of one template that are due at one instant share flow runs: batches of at most 500.
+"""Rows of one template that are due at one instant share flow runs: batches of at most 1,000.
 
 A batch's flow run names template and instant only. A row joins by being written down for a batch that has not begun,
 and leaves by its task's end; neither changes the flow run. The hand-over asks Prefect first whether the run is still open.
@@ -31,7 +31,7 @@ from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.tables import entries, late_from, of_app
 
-BATCH_SIZE = 500  # rows of one flow run
+BATCH_SIZE = 1000  # rows of one flow run
 DIGEST_SIZE = 10_000  # rows of one flow run of a digest, which may have many calls
 AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
 

@@ -155,7 +155,7 @@ def execute_batch(
     drain: Drain | None = None,
     left: LeftRows | None = None,
 ) -> Summary:
-    """Run the tasks of a template that are due at an instant, at most 500, each at most once.
+    """Run the tasks of a template that are due at an instant, at most 1,000, each at most once.
 
     Args:
         app: The app.

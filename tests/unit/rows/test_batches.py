@@ -57,10 +57,16 @@ def outcomes(s: Shop) -> Counter[str]:
     return Counter(e.outcome or e.status for e in s.entries())
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flow runs of at most 500 rows, so that a test of two runs needs fewer rows."""
+    monkeypatch.setattr(batches, "BATCH_SIZE", 500)
+
+
 @pytest.mark.parametrize(
     ("dispatch", "rows", "shared", "own"),
     [
-        ("auto", 19, 0, 19), ("auto", 20, 1, 0), ("auto", 500, 1, 0), ("auto", 501, 2, 0), ("auto", 1000, 2, 0),
+        ("auto", 19, 0, 19), ("auto", 20, 1, 0), ("auto", 500, 1, 0), ("auto", 1000, 1, 0), ("auto", 1001, 2, 0),
         ("batch", 1, 1, 0), ("batch", 40, 1, 0), ("row", 40, 0, 40), (None, 20, 1, 0),
     ],
 )  # fmt: skip
@@ -84,7 +90,9 @@ def test_dispatch(
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
-def test_a_batch_names_template_number_of_rows_and_instant(on: Make) -> None:
+def test_a_batch_names_template_number_of_rows_and_instant(
+    on: Make, small: None
+) -> None:
     s = on(title="Remind")
     fill(s, range(1, 601))
     s.sync()
@@ -691,7 +699,7 @@ def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
 
 
 @pytest.mark.parametrize("server", ["postgresql"], indirect=True)
-def test_two_batches_share_nothing(on: Make) -> None:
+def test_two_batches_share_nothing(on: Make, small: None) -> None:
     # one flow run does the other's rows neither before nor after it
     from jittask_prefect.running.outcome import Run
     from jittask_prefect.running.run import execute_batch
@@ -913,7 +921,7 @@ def test_what_a_function_does_in_its_session_commits_with_its_row(on: Make) -> N
     ],
 )
 def test_each_worker_has_as_many_flow_runs_of_an_instant(
-    shop: Make, rows: int, workers: int, runs_made: int
+    shop: Make, small: None, rows: int, workers: int, runs_made: int
 ) -> None:
     s = shop()
     s.api.all_workers = workers
