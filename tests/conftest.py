@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from patience import PATIENCE
 from prefect_database import migrated
 from xdist.scheduler import LoadScopeScheduling
@@ -25,6 +26,9 @@ from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
 
 lease_time.use_clock_of_caller()  # time is an argument
+# A busy machine is no fault of a law: a process may stand still for seconds while an example is made, or tried.
+settings.register_profile("jittask", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+settings.load_profile("jittask")
 
 INTEGRATION = "tests/integration/"
 # Files that share a Prefect server, each group in a process of its own: those with a worker of their own, those that
