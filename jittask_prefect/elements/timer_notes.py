@@ -15,8 +15,8 @@ from jittask_prefect.schedule.instants import (
     clock_changes,
     wall_time,
 )
+from jittask_prefect.schedule.plain_series import PlainSeries
 from jittask_prefect.schedule.prefect_schedules import schedules
-from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
 

@@ -19,7 +19,7 @@ from jittask_prefect.schedule.instants import (
 )
 
 if TYPE_CHECKING:
-    from jittask_prefect.schedule.series import PlainSeries
+    from jittask_prefect.schedule.plain_series import PlainSeries
 
 DROPPED = "dropped"
 

@@ -15,6 +15,7 @@ from jittask_prefect.schedule.instants import (
     resolve,
     wall_time,
 )
+from jittask_prefect.schedule.plain_series import PlainSeries
 from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH, listed
 from jittask_prefect.schedule.schedule_text import (
     SLUGS,
@@ -24,7 +25,6 @@ from jittask_prefect.schedule.schedule_text import (
     rule_slot,
     until,
 )
-from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.schedule.windows import Span
 

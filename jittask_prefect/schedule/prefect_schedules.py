@@ -41,6 +41,7 @@ from jittask_prefect.schedule.minute_hour import (
     interval_slots,
     parts_of_day,
 )
+from jittask_prefect.schedule.plain_series import PlainSeries
 from jittask_prefect.schedule.recur import Elapsed, recurrence
 from jittask_prefect.schedule.rrule import (
     MAX_RRULE_LENGTH,
@@ -58,7 +59,6 @@ from jittask_prefect.schedule.schedule_text import (
     rule_slot,
     until,
 )
-from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.timer import Timer
 
 log = logging.getLogger(__name__)

@@ -30,16 +30,11 @@ from jittask_prefect.schedule.instants import (
 )
 from jittask_prefect.schedule.levels import Levels
 from jittask_prefect.schedule.offset import Level, Offset
+from jittask_prefect.schedule.plain_series import NEVER, PlainSeries
 from jittask_prefect.schedule.reach import Reach, reach
 from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.recur import day_phase
-from jittask_prefect.schedule.series import (
-    NEVER,
-    Exhausted,
-    Occurrence,
-    PlainSeries,
-    Series,
-)
+from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.windows import Windows
 from jittask_prefect.schedule.zones import read_zone

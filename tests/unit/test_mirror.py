@@ -54,7 +54,7 @@ ELSEWHERE = {
     "schedule/rrule": "unit/schedule/test_custom",
     "schedule/rrule_lines": "unit/schedule/test_prefect_schedules",
     "schedule/rrule_series": "unit/schedule/test_custom",
-    "schedule/series": "unit/schedule/test_semantics_occurrences",
+    "schedule/plain_series": "unit/schedule/test_semantics_occurrences",
     "schedule/timer": "unit/schedule/test_law",
     "testing/app_folder": "guide/test_06_testing_your_own_tasks",
     "testing/fake_deployments": "guide/test_06_testing_your_own_tasks",
