@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import line, scale, workplace
+from queues.ours import deployed
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
@@ -26,8 +27,6 @@ from sqlmodel import Session
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import deployments
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Run
@@ -35,7 +34,6 @@ from jittask_prefect.running.run import execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
-from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
 
@@ -154,14 +152,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
         Embedded(home / "another") as other,
     ):
         url = here.ensure()[0].url
-        os.environ["PREFECT_API_URL"] = url
-        refresh_settings()
-        api = PrefectApi(url)
-        api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
-        deploying.deploy(app, api, clock.now())
-        api.delete_deployment(
-            api.deployments(app_tag(app.name))[SYNC].id
-        )  # a sync of ours, when it is time
+        api = deployed(app, url)
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker = here.start_worker(
             url, deployments.POOL, cwd=home, env=asks, worker_type=deployments.POOL_TYPE

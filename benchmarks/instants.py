@@ -15,8 +15,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from time import sleep
 
 import psutil
 from batches import SERVER, database
@@ -127,7 +125,7 @@ def main() -> None:
             connection.execute(text(EFFECT))
         load = os.getloadavg()[0]
         peers = Peers(home / "instants", KINDS["waits"], keys)
-        place = with_worker(peers, Path(home / "instants" / ".jittask"), server)
+        place = with_worker(peers, peers.folder / ".jittask", server)
         app, api, here = stack.enter_context(place)
         firsts = first_rows(app, api, round(INSTANTS * said.scale))
         tell(firsts, where, load)
@@ -136,7 +134,6 @@ def main() -> None:
         few, _ = memory(app, api, worker.pid, FEW)
         many = round(MANY * said.scale)
         most, rate = memory(app, api, worker.pid, many)
-        sleep(LOOK_SECONDS)
         more = {"megabytes": most, "megabytes_with_100_rows": few, "rows": many}
         more |= {"rows_a_second": rate, "processes": len(family(worker.pid))}
         name = f"memory of all processes, rows of one instant, server on {where}"

@@ -89,6 +89,17 @@ def fill(app: App, count: int, at: datetime) -> None:
         session.commit()
 
 
+def deployed(app: App, url: str) -> PrefectApi:
+    """Deploy an app on a server, without the sync of the minute: a benchmark has its own, at its time."""
+    os.environ["PREFECT_API_URL"] = url
+    refresh_settings()
+    api = PrefectApi(url)
+    api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+    deploying.deploy(app, api, clock.now())
+    api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
+    return api
+
+
 @contextmanager
 def with_worker(
     peers: Peers, home: Path, server: Mapping[str, str], limit: int | None = None
@@ -104,13 +115,7 @@ def with_worker(
     os.environ.update(server)
     with peers.loaded() as app, Embedded(home) as here:
         url = here.ensure()[0].url
-        os.environ["PREFECT_API_URL"] = url
-        refresh_settings()
-        api = PrefectApi(url)
-        api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
-        deploying.deploy(app, api, clock.now())
-        # A sync of ours, beforehand.
-        api.delete_deployment(api.deployments(app_tag(app.name))[SYNC].id)
+        api = deployed(app, url)
         here.start_worker(
             url,
             deployments.POOL,

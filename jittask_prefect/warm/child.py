@@ -56,7 +56,8 @@ RUNS = 500  # flow runs of a process: leaks end with the process
 GROWTH = 200_000_000  # bytes that a process may grow by after its first run
 LOG_BYTES = 20_000_000  # of one run's log that are kept
 LINE_BYTES = 200  # that a log line counts for, beside its text
-# Before its due time: the server lets a run begin from half a second before, and tells an earlier one to wait whole seconds.
+# Before its due time a run asks to begin. Prefect's server allows that from half a second before; it tells an earlier run
+# to wait for whole seconds.
 ASKS_EARLY = timedelta(seconds=0.4)
 POOL_THREADS = "jittask-pool"
 # Threads that stay with reason: ours, and Prefect's services, which the first run starts for all.
@@ -383,10 +384,8 @@ def work(
 async def _serve(child: Child, file: str | None, directory: str | None) -> None:
     try:
         await child.serve(file, directory)
-    except (
-        asyncio.CancelledError
-    ):  # SIGTERM: Prefect's engine has told of the run at work
-        os._exit(1)
+    except asyncio.CancelledError:
+        os._exit(1)  # by SIGTERM: Prefect's engine has reported the run at work
     except BaseException:  # noqa: BLE001  whatever it is, the process ends
         traceback.print_exc()
         sys.stderr.flush()

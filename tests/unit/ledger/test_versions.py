@@ -32,14 +32,19 @@ def test_the_fields_of_an_entry_are_the_columns_in_their_order() -> None:
     assert tuple(field.name for field in fields(Entry)) == COLUMNS
 
 
+def give_version(s: Shop, version: str) -> None:
+    """Have the ledger's tables say that they are of a version, which only its own release reads."""
+    with s.app.engine().begin() as connection:
+        state_table.put(connection, "", "schema", version)
+        state_table.put(connection, "", "schema:oldest", version)
+
+
 @pytest.mark.parametrize("found", ["1", "3", "6"])
 def test_another_version_is_refused_with_what_to_do(
     shop: Callable[..., Shop], found: str
 ) -> None:
     s = shop()
-    with s.app.engine().begin() as connection:
-        state_table.put(connection, "", "schema", found)
-        state_table.put(connection, "", "schema:oldest", found)
+    give_version(s, found)
     with s.app.engine().connect() as connection:
         for refuse in (
             versions.there,
@@ -60,9 +65,7 @@ def test_a_save_beside_tables_of_another_version_says_so(
 ) -> None:
     """`jittask db upgrade` is no help where the tables are newer, so the log does not send anybody there."""
     s = shop()
-    with s.app.engine().begin() as connection:
-        state_table.put(connection, "", "schema", found)
-        state_table.put(connection, "", "schema:oldest", found)
+    give_version(s, found)
     hindrance.forget()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     [said] = [m for m in caplog.messages if "rows are found by the sync only" in m]
@@ -76,9 +79,7 @@ def test_no_pause_begins_or_ends_in_tables_of_another_version(
     shop: Callable[..., Shop], found: str
 ) -> None:
     s = shop()
-    with s.app.engine().begin() as connection:
-        state_table.put(connection, "", "schema", found)
-        state_table.put(connection, "", "schema:oldest", found)
+    give_version(s, found)
     with pytest.raises(LedgerError, match=f"tables of version {found}"):
         pause.pause(s.app, s.now)
     with s.app.engine().begin() as connection:
