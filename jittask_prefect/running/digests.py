@@ -61,7 +61,6 @@ class DigestsOfInstant(RowsOfInstant):
     ) -> Call | Full | Stale | None:
         if not self._digests:
             self._read(connection)
-            self._put_together(connection)
             # MariaDB would count the slots as of this read: before the lock, so too few.
             connection.rollback()
         self._retry_failed(connection)
@@ -130,8 +129,9 @@ class DigestsOfInstant(RowsOfInstant):
                 shut.add(hours)
         return ready
 
-    def _put_together(self, connection: Connection) -> None:
-        """Make calls of the tasks that were read."""
+    def _read(self, connection: Connection) -> None:
+        """Read which tasks wait, and make calls of them."""
+        super()._read(connection)
         with self._gate:
             tasks = list(self._waiting)
             self._waiting.clear()

@@ -280,6 +280,7 @@ def help_run(
     flow: Any,
     flow_run: FlowRun,
     number: int,
+    begin: Callable[[], object] | None,
     enough: Callable[[], bool],
     begun: Callable[[], None],
 ) -> None:
@@ -290,6 +291,7 @@ def help_run(
         flow: The flow.
         flow_run: The flow run.
         number: The helper's number; the first is 1.
+        begin: Waits until the flow run's own process has its first row; None: the process has.
         enough: Whether this process is to take no further row.
         begun: Called once, when this process has a row.
     """
@@ -301,7 +303,7 @@ def help_run(
         about = (app, name, request.due, this, clock.now)
         # Whoever ended the row does the rest; else the leader hears of this death.
         lost = partial(os._exit, 1)
-        how: Any = {"begun": begun, "lost": lost, "drain": DRAIN.get()}
+        how: Any = {"begin": begin, "begun": begun, "lost": lost, "drain": DRAIN.get()}
         help_batch(*about, number=number, enough=enough, **how)
         _hand_over_waiting(app, name)
 

@@ -175,16 +175,20 @@ def execute_batch(
     fault = app.fault(name)
     if fault is not None and not fault.gone:
         return Summary(broken=broken_message(name, fault.reason))
-    _wait_for(max(due, run.due), clock, sleep)
     summary, drain = Summary(), drain or Drain()
     about = (app, name, run, clock, sleep, summary, lost, told)
     work = _work_of_rows(*about, drain)
     calls = _calls_of(work, due)
+    leader = Leader(work, calls, help) if help is not None else None
+    begins = max(due, run.due)
+    if leader is not None and clock() < begins:
+        leader.make_ready()
+    _wait_for(begins, clock, sleep)
     with drain.telling(left.begin) if left is not None else nullcontext():
-        if help is None:
+        if leader is None:
             work_off(work, calls)
         else:
-            Leader(work, calls, help).work_off()
+            leader.work_off()
     if drain.begun and left is not None:
         # A row may have been claimed, and done, at the very moment of the first hand-over.
         done = {entry.task_id for entry, _ in summary.tasks}
@@ -206,6 +210,7 @@ def help_batch(
     enough: Callable[[], bool],
     begun: Callable[[], None],
     lost: Callable[[], None],
+    begin: Callable[[], object] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     drain: Drain | None = None,
 ) -> None:
@@ -221,12 +226,17 @@ def help_batch(
         enough: Whether this process is to take no further row.
         begun: Called once, when this process has a row.
         lost: As of `execute_batch`.
+        begin: Waits until the batch's own process has its first row; absent the process has.
         sleep: As of `execute_batch`.
         drain: As of `execute_batch`.
     """
     about = (app, name, run, clock, sleep, Summary(), lost, None)
     work = _work_of_rows(*about, drain or Drain())
-    help_out(work, _calls_of(work, due, number), enough, begun)
+    calls = _calls_of(work, due, number)
+    if begin is not None:
+        calls.read_ahead()
+        begin()
+    help_out(work, calls, enough, begun)
 
 
 def _calls_of(work: Work, due: datetime, helper: int = 0) -> RowsOfInstant:

@@ -1,10 +1,12 @@
 """The rows of a flow run, spread over processes: the run's own process leads, and others of its worker help.
 
-The leader begins alone. A moment later the pace of its rows tells how many processes pay: few for functions that write,
-many for functions that wait. The leader goes on until a helper has its first row: connections and caches of a new
-process take a while. From then on the leader takes none: the end of a single row, which ends its process, is the end of
-that row alone. The leader looks again and again whether further helpers pay: later rows may be slower, and helpers leave
-for other tasks that wait for a place.
+Where the deployment's last run tells that helpers pay, they are there before the due time, with the list of rows read, and
+begin with the leader's first row. Else the leader begins alone. A moment later the pace of its rows tells how many
+processes pay: few for functions that write, many for functions that wait.
+
+The leader goes on until a helper has its first row: connections and caches of a new process take a while. From then on the
+leader takes none: the end of a single row, which ends its process, is the end of that row alone. The leader looks again and
+again whether further helpers pay: later rows may be slower, and helpers leave for other tasks that wait for a place.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.patience import asks_once
@@ -37,8 +40,10 @@ from jittask_prefect.warm.help import Help
 log = logging.getLogger("jittask")
 LOOK_SECONDS = 0.03  # between two looks at the pace of the leader's rows
 SLOW_SECONDS = 0.25  # after which a first row that has not ended is a slow one
-# Of a row, beyond processor time: from here on its function waits for somebody else than the database.
-WAITS_SECONDS = 0.01
+# Of a row, beyond processor time: from here on its function waits for somebody else than the database. On a machine whose
+# processors have no rest, a row that only writes takes as long.
+WAITS_SECONDS, WAITS_ON_BUSY_MACHINE = 0.01, 0.05
+REST = 0.2  # of the time of all processors
 WAITING_SECONDS = 1.0  # between two questions whether others wait for a place
 # Between two looks whether more helpers pay; twice as long after each further request, up to the second.
 AGAIN_SECONDS, AGAIN_AT_MOST = 1.0, 16.0
@@ -47,10 +52,23 @@ START_SECONDS = 0.1  # the price of a helper: its start, its first connection, i
 
 @dataclass(frozen=True)
 class Pace:
-    """The time of a row, in seconds: by the clock on the wall, and of the processor."""
+    """The time of a row.
+
+    Attributes:
+        wall: By the clock on the wall, in seconds.
+        processor: Of the processor, in seconds.
+        rest: The share of their time that the machine's processors had nothing to do.
+    """
 
     wall: float
     processor: float
+    rest: float = 1.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the row waits for others most of its time, and not for its turn on the processor."""
+        least = WAITS_SECONDS if self.rest >= REST else WAITS_ON_BUSY_MACHINE
+        return self.wall - self.processor >= max(least, self.wall / 2)
 
 
 def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
@@ -65,8 +83,7 @@ def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
         most: How many executions the app allows.
     """
     helpers = int(rows * pace.wall / START_SECONDS)
-    waits = pace.wall - pace.processor
-    if waits < max(WAITS_SECONDS, pace.wall / 2):
+    if not pace.waits:
         most = min(most, os.cpu_count() or 1)
     found = min(helpers, most, rows)
     return found if found > 1 else 0
@@ -74,25 +91,34 @@ def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
 
 @dataclass(frozen=True)
 class _Moment:
-    """A moment of a leader: by the clock on the wall, of its processor time, and of its calls."""
+    """A moment of a leader: by the clock on the wall, of its processor time, of its calls, and of the machine's rest."""
 
     wall: float
     processor: float
     done: int
     ended: float
+    rest: float
 
     @classmethod
     def now(cls, calls: RowsOfInstant) -> _Moment:
         now = time.monotonic()
-        return cls(now, time.process_time(), calls.done, calls.ended)
+        return cls(now, time.process_time(), calls.done, calls.ended, _rested())
 
     def pace_since(self, begun: _Moment) -> Pace | None:
         """The time of a row since a moment; None where it is too early to tell."""
         done, processor = self.done - begun.done, self.processor - begun.processor
-        if done:  # after its last row the process may have rested: a helper has begun
-            return Pace((self.ended - begun.wall) / done, processor / done)
         wall = self.wall - begun.wall
-        return Pace(wall, processor) if wall >= SLOW_SECONDS else None
+        rest = (self.rest - begun.rest) / max(wall, LOOK_SECONDS)
+        if done:  # after its last row the process may have rested: a helper has begun
+            return Pace((self.ended - begun.wall) / done, processor / done, rest)
+        return Pace(wall, processor, rest) if wall >= SLOW_SECONDS else None
+
+
+def _rested() -> float:
+    """How many seconds each of the machine's processors has rested; processors that wait for a disk rest too."""
+    times = psutil.cpu_times()
+    rested: float = times.idle + getattr(times, "iowait", 0.0)
+    return rested / (os.cpu_count() or 1)
 
 
 class Leader:
@@ -114,9 +140,24 @@ class Leader:
         self._pause = AGAIN_SECONDS
         calls.when_begun(self._begin)
 
+    def make_ready(self) -> None:
+        """Read the list before the due time, and have those helpers there that pay by the deployment's last run."""
+        try:
+            self._calls.read_ahead()
+        except SQLAlchemyError as error:
+            log.debug("the first claim reads the list, and tells: %s", error)
+        else:
+            self._ask_by_last_run()
+
     def _begin(self) -> None:
-        """Ask for helpers at once, where the rows of the deployment's last run tell how many pay."""
+        """Have helpers begin with the first row, where the deployment's last run tells how many pay."""
         self._begun = _Moment.now(self._calls)
+        self._since = self._work.clock()
+        self._help.tell_begun()
+        if not self._wanted:
+            self._ask_by_last_run()
+
+    def _ask_by_last_run(self) -> None:
         if (seconds := self._help.pace) is None:
             return
         pace = Pace(*seconds)
@@ -131,12 +172,22 @@ class Leader:
             while True:
                 self._calls.refused = False
                 work_off(self._work, self._calls)
+                if self._begun is None:
+                    self._let_go()
+                    break
                 more = self._calls.refused and not self._calls.closed
                 if self._help.over and not more:
                     break
                 self._help.wait()
         if self._wanted:  # they may have ended before the last row of this process
             self._take_over()
+
+    def _let_go(self) -> None:
+        """Let helpers go that wait for a first row: this run has none."""
+        if self._wanted:
+            self._wanted = 0
+            self._help.ask(0)
+            self._help.wait()
 
     @contextmanager
     def _leading(self) -> Iterator[None]:
@@ -178,7 +229,7 @@ class Leader:
         first, self._looked, self._begun = not self._looked, True, now
         number = helpers_that_pay(self._left(first), pace, self._most(pace))
         if first:
-            self._help.tell_pace(pace.wall, pace.processor)
+            self._help.tell_pace(pace.wall, pace.processor, pace.rest)
             if number > self._wanted:
                 self._wanted = number
                 self._help.ask(number)

@@ -98,7 +98,7 @@ class Child:
         self._runs = self._size = self._logged = 0
         # Of the job that came last.
         self._help = Help(pipe.send)
-        self._enough = threading.Event()
+        self._begin, self._enough = threading.Event(), threading.Event()
         self._drain = Drain()
 
     async def serve(self, file: str | None, directory: str | None) -> None:
@@ -159,13 +159,16 @@ class Child:
                     self._pipe.send({"pong": True})
                 elif "helpers" in message:
                     self._help.heard(message)
+                elif "begin" in message:
+                    self._begin.set()
                 elif "enough" in message:
                     self._enough.set()
+                    self._begin.set()
                 elif "drain" in message:
                     self._drain.begin()
                 else:
                     self._help = Help(self._pipe.send, message.get("pace"))
-                    self._enough = threading.Event()
+                    self._begin, self._enough = threading.Event(), threading.Event()
                     loop.call_soon_threadsafe(jobs.put_nowait, message)
         finally:
             # The worker is gone, or a function broke the pipe or the loop: nobody could answer.
@@ -198,7 +201,8 @@ class Child:
             DRAIN.set(self._drain)
             if "help" in job:
                 begun = partial(self._pipe.send, {"begun": True})
-                about = (job["help"], self._enough.is_set, begun)
+                begin = self._begin.wait if "early" in job else None
+                about = (job["help"], begin, self._enough.is_set, begun)
                 failed = await _help_out(flow, flow_run, *about)
             else:
                 HELP.set(self._help)
@@ -280,13 +284,15 @@ async def _help_out(
     flow: AnyFlow,
     flow_run: FlowRun,
     number: int,
+    begin: Callable[[], object] | None,
     enough: Callable[[], bool],
     begun: Callable[[], None],
 ) -> str | None:
     """Take rows of a flow run that another process leads; the error, where there was one, as text."""
     help_out = getattr(flow, HELP_ATTRIBUTE)
     try:
-        await asyncio.to_thread(help_out, flow, flow_run, number, enough, begun)
+        about: tuple[Any, ...] = (flow, flow_run, number, begin, enough, begun)
+        await asyncio.to_thread(help_out, *about)
     except Exception as error:  # noqa: BLE001  the leader goes on, and takes these rows
         flow_run_logger(flow_run).error("a helper gave up", exc_info=True)
         return f"{type(error).__name__}: {error}"

@@ -13,7 +13,7 @@ class Help:
 
     Args:
         send: Sends a message to the worker.
-        pace: The seconds of a row in the deployment's last run, by the clock and of the processor; None where unknown.
+        pace: The time of a row in the deployment's last run, as in a job (`pipe.py`); None where unknown.
     """
 
     def __init__(
@@ -39,9 +39,13 @@ class Help:
             self._unanswered += 1
         self._send({"help": number})
 
-    def tell_pace(self, *seconds: float) -> None:
+    def tell_begun(self) -> None:
+        """Tell the worker that this process has its first row: helpers that were asked for before may begin."""
+        self._send({"begun": True})
+
+    def tell_pace(self, *pace: float) -> None:
         """Tell the worker a row's time, for the deployment's next run."""
-        self._send({"pace": seconds})
+        self._send({"pace": pace})
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Take the worker's message; called from the thread that reads the pipe."""

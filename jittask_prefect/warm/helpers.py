@@ -26,7 +26,7 @@ class LastRun:
     """The last flow run of a deployment that had rows, as its worker knows it.
 
     Attributes:
-        pace: The seconds of a row, by the clock and of the processor; empty where unknown.
+        pace: The time of a row, as in a job (`pipe.py`); empty where unknown.
         helpers: How many processes were asked for.
     """
 
@@ -71,8 +71,10 @@ class Helpers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_work: set[ChildProcess] = set()
         self._begun: set[ChildProcess] = set()
+        self._leader_begun = False
         self.known = LastRun()
         leader.asked_for_help, leader.told_pace = self.want, self._told_pace
+        leader.has_begun = self._begin
 
     @property
     def number(self) -> int:
@@ -83,7 +85,10 @@ class Helpers:
         """Have so many helpers, as far as the worker has room; 0: no further helper begins."""
         self._wanted = number
         self.known.helpers = max(number, self.known.helpers)
-        self._fill()
+        if number:
+            self._fill()
+        else:
+            self.close()
         self._tell(asked=True)
 
     def offer(self) -> None:
@@ -103,9 +108,21 @@ class Helpers:
     def _told_pace(self, pace: Sequence[float]) -> None:
         self.known.pace = pace
 
+    def _begin(self) -> None:
+        """Have the helpers begin that were there before the leader's first row."""
+        self._leader_begun = True
+        for child in self._at_work:
+            child.send({"begin": True})
+
     def close(self) -> None:
         """Have no further helpers begin."""
         self._wanted, self._lacks = 0, False
+        if not self._leader_begun:
+            self._tell_enough()
+
+    def _tell_enough(self) -> None:
+        for child in self._at_work:
+            child.send({"enough": True})
 
     def kill(self) -> None:
         """End all helpers at once, with their rows."""
@@ -116,8 +133,7 @@ class Helpers:
     async def end(self) -> None:
         """Have the helpers of a leader that has died take no further rows; returns after some seconds at the latest."""
         self.close()
-        for child in self._at_work:
-            child.send({"enough": True})
+        self._tell_enough()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LAST_ROWS_SECONDS)
 
@@ -153,7 +169,8 @@ class Helpers:
         self._at_work.add(child)
         child.has_begun = partial(self._has_begun, child)
         try:
-            answer = await child.request({**self._job, "help": number})
+            early = {} if self._leader_begun else {"early": True}
+            answer = await child.request({**self._job, "help": number, **early})
         except ChildDied as died:
             self._log.warning("Child %s, a helper, has ended with %s", pid, died)
             return None, pid

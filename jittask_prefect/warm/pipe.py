@@ -6,7 +6,10 @@ To the child:
     … and "state"                              call the flow's hooks for the state in which the run has ended
     … and "ask": true                          say whether the ledger has ended the run's task
     … and "help": number                       take rows of this flow run, beside its own process
-    … and "pace": [seconds, seconds]           a row's time in the deployment's last run: by the clock, of the processor
+    … and "early": true                        make ready, and wait for the message "begin" or "enough"
+    … and "pace": [seconds, seconds, share]    a row's time in the deployment's last run: by the clock, of the processor; and
+                                               the share of the time that the machine's processors rested
+    {"begin": true}                            the flow run's own process has its first row
     {"enough": true}                           take no further row
     {"drain": true}                            the worker stops: begin nothing, and let go on what is at work
     {"helpers": number, "begun": number, "dead": pids}   how many processes help, how many of them have begun, who died
@@ -18,7 +21,7 @@ To the worker:
     {"log": line}       a log line for Prefect's API
     {"pong": true}      the answer to a ping
     {"figures": …}      the counts of the process for the worker's metrics
-    {"begun": true}     the process that takes rows beside a flow run's own has its first row
+    {"begun": true}     the process has its first row of a flow run that several processes execute
     {"help": number}    so many processes should take rows of this flow run; 0: no further ones
     {"pace": …}         the time of a row, as in a job
     {"answer": …}       the answer to a job, with one of these:
@@ -44,8 +47,8 @@ ENDED_ATTRIBUTE = "_jittask_ended"
 PREPARE_ATTRIBUTE = "_jittask_prepare"
 """The attribute of a flow that makes ready for a run that is not due yet: a function of the flow run."""
 HELP_ATTRIBUTE = "_jittask_help"
-"""The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a test for "enough", and what to call
-once a row is claimed."""
+"""The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a wait for "begin", a test for
+"enough", and what to call once a row is claimed."""
 FORK_ATTRIBUTE = "_jittask_fork"
 """The attribute of a flow that makes ready in a fork server, before any child: a function without arguments."""
 UPGRADE = "upgrade"

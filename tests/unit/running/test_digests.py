@@ -653,9 +653,7 @@ def test_another_process_has_a_task_of_the_call(digests: Make) -> None:
     s.sync()
     work = work_of(s)
     calls = DigestsOfInstant(work, utc(DUE))
-    with s.app.engine().connect() as connection:
-        calls._read(connection)
-        calls._put_together(connection)
+    calls.read_ahead()
     with s.app.engine().begin() as connection:
         about = ("other", work.run.id, s.now, 25)
         ids = [e.task_id for e in s.entries() if e.row_key in ("2", "4")]

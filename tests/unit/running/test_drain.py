@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -128,7 +128,12 @@ def test_a_leader_leaves_its_rows_and_ends(shop: Make) -> None:
     [run_id] = s.api.all_runs
     drain = Drain()
     answer = {"helpers": 0, "begun": 0, "asked": True, "dead": []}
-    help = Help(lambda asked: help.heard(answer))  # the worker has no place for helpers
+
+    def send(message: Mapping[str, Any]) -> None:
+        if "help" in message:  # the worker has no place for helpers
+            help.heard(answer)
+
+    help = Help(send)
     about: dict[str, Any] = {"told": lambda entry, outcome: drain.begin(), "help": help}
     assert batch(s, drain, run_id, **about).left == 5
 

@@ -20,6 +20,7 @@ from jittask_prefect.running.outcome import Run, Summary
 from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.running.run import execute_batch, help_batch
 from jittask_prefect.running.spread import Pace, helpers_that_pay
+from jittask_prefect.warm.drain import Drain
 from jittask_prefect.warm.help import Help
 
 Make = Callable[..., Shop]
@@ -45,6 +46,7 @@ def customFunc(row):
         (50, 0.0012, 0.0005, 8, 0),
         (1000, 0.3, 0.29, 8, 2),  # computes
         (300, 0.1, 0.001, 1, 0),
+        (100, 0.015, 0.001, 8, 8),  # waits for a quick answer
     ],
 )
 def test_how_many_helpers_pay(
@@ -59,6 +61,21 @@ def test_how_many_helpers_pay(
     assert helpers_that_pay(rows, Pace(wall, processor), most) == helpers
 
 
+@pytest.mark.parametrize(
+    ("wall", "rest", "helpers"),
+    [
+        (0.015, 0.5, 8),
+        (0.015, 0.1, 2),  # waits for its turn on the processor, like all others
+        (0.1, 0.0, 8),  # longer than for a turn
+    ],
+)
+def test_rows_that_write_on_a_busy_machine_are_not_taken_for_rows_that_wait(
+    monkeypatch: pytest.MonkeyPatch, wall: float, rest: float, helpers: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert helpers_that_pay(1000, Pace(wall, 0.001, rest), 8) == helpers
+
+
 class Worker:
     """Answers a leader as the worker does; its helpers are threads."""
 
@@ -68,6 +85,9 @@ class Worker:
         self.asked: list[int] = []
         self.paces: list[Pace] = []
         self._at_work = self._begun = self._started = 0
+        # Set by the leader's first row, or where helpers are let go.
+        self.leader_begun, self.let_go = threading.Event(), threading.Event()
+        self.waiting = threading.Semaphore(0)
         # Until then helpers are on their way.
         self.may_begin, self.has_begun = threading.Event(), threading.Event()
         self.may_begin.set()
@@ -77,9 +97,15 @@ class Worker:
         if "pace" in message:
             self.paces.append(Pace(*message["pace"]))
             return
+        if "begun" in message:
+            self.leader_begun.set()
+            return
         self.asked.append(message["help"])
         with self._gate:
             new = []
+            if not message["help"]:
+                self.let_go.set()
+                self.leader_begun.set()
             while self._at_work < message["help"]:
                 self._at_work += 1
                 self._started += 1
@@ -91,7 +117,10 @@ class Worker:
 
     def _help(self, number: int) -> None:
         about = (self.s.app, NAME, DUE, Run(self.run, DUE), lambda: self.s.now)
-        ways = {"enough": self.enough, "begun": self._has_begun, "lost": pytest.fail}
+        ways: dict[str, Any] = {"begun": self._has_begun, "lost": pytest.fail}
+        ways["enough"] = lambda: self.let_go.is_set() or self.enough()
+        if not self.leader_begun.is_set():
+            ways["begin"] = self._wait
         try:
             assert self.may_begin.wait(20)
             help_batch(*about, number=number, **ways)
@@ -99,6 +128,10 @@ class Worker:
             with self._gate:
                 self._at_work -= 1
                 self._tell()
+
+    def _wait(self) -> None:
+        self.waiting.release()
+        assert self.leader_begun.wait(20)
 
     def _has_begun(self) -> None:
         with self._gate:
@@ -185,6 +218,64 @@ def test_the_pace_of_the_last_run_tells_before_the_first_row_has_ended(
     assert str(summary) == "20 rows: 20 done"
     assert asked[0] == worker.asked == ([8] if asks else [])
     assert not worker.paces
+
+
+def test_helpers_are_there_before_the_due_time_and_begin_with_the_leaders_first_row(
+    shop: Make,
+) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    worker = Worker(s, run := begun(s, 20))
+    worker.help.pace = (0.05, 0.001)
+    s.at("2026-03-02 09:59:59.6")
+
+    def sleep(_seconds: float) -> None:
+        for _ in range(8):
+            assert worker.waiting.acquire(timeout=20)
+        assert worker.asked == [8]
+        assert {e.status for e in s.entries()} == {"pending"}
+        s.at("2026-03-02 10:00")
+
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    summary = execute_batch(*about, help=worker.help, sleep=sleep)
+    assert str(summary) == "20 rows: 20 done"
+    assert worker.has_begun.is_set()
+    assert [s.row_count(key) for key in range(1, 21)] == [1] * 20
+
+
+def test_a_row_that_moved_after_the_list_was_read_is_left_alone(shop: Make) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    worker = Worker(s, run := begun(s, 12))
+    worker.help.pace = (0.05, 0.001)
+    s.at("2026-03-02 09:59:59.6")
+
+    def sleep(_seconds: float) -> None:
+        s.save(id=3, at=datetime(2026, 3, 2, 11))
+        s.at("2026-03-02 10:00")
+
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    summary = execute_batch(*about, help=worker.help, sleep=sleep)
+    assert str(summary) == "11 rows: 11 done"
+    assert s.row_count(3) == 0
+    [entry] = s.entries(row_key="3", status="pending")
+    assert entry.due == utc("2026-03-02 11:00")
+
+
+def test_helpers_are_let_go_where_the_run_has_no_first_row(shop: Make) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    worker, drain = Worker(s, run := begun(s, 20)), Drain()
+    worker.help.pace = (0.05, 0.001)
+    s.at("2026-03-02 09:59:59.6")
+
+    def sleep(_seconds: float) -> None:
+        assert worker.waiting.acquire(timeout=20)
+        drain.begin()  # the worker stops
+
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    summary = execute_batch(*about, help=worker.help, sleep=sleep, drain=drain)
+    assert not summary.tasks
+    assert worker.asked == [8, 0]
+    assert worker.help.over
+    assert {e.status for e in s.entries()} == {"pending"}
 
 
 def test_the_pace_is_that_of_rows_though_the_leader_rests_after_its_own(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -29,6 +29,7 @@ class Child:
         self.heard.append(message)
 
     async def request(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.heard.append(job)
         await self.done.wait()
         return {}
 
@@ -83,6 +84,54 @@ def test_a_run_gets_the_places_of_another_that_ends_unless_it_ends_itself(
             second.close()
         await worker.end(first)
         assert second.number == helpers
+
+    asyncio.run(scene())
+
+
+BEGIN, ENOUGH = {"begin": True}, {"enough": True}
+
+
+def _begin(run: Helpers) -> None:
+    run._leader.has_begun()
+
+
+@pytest.mark.parametrize(
+    ("then", "heard"),
+    [
+        (_begin, BEGIN),
+        (lambda run: run.want(0), ENOUGH),
+        (lambda run: run.close(), ENOUGH),
+    ],
+)
+def test_a_helper_that_is_there_before_its_leaders_first_row_waits_for_it(
+    then: Callable[[Helpers], None], heard: Mapping[str, Any]
+) -> None:
+    async def scene() -> None:
+        worker = Worker()
+        run = worker.run()
+        run.want(1)
+        await asyncio.sleep(0)
+        [child] = worker.at_work
+        assert child.heard == [{"help": 1, "early": True}]
+        then(run)
+        assert child.heard[1:] == [heard]
+        await worker.end(run)
+
+    asyncio.run(scene())
+
+
+def test_a_helper_that_comes_after_its_leaders_first_row_does_not_wait() -> None:
+    async def scene() -> None:
+        worker = Worker()
+        run = worker.run()
+        _begin(run)
+        run.want(1)
+        await asyncio.sleep(0)
+        [child] = worker.at_work
+        assert child.heard == [{"help": 1}]
+        run.close()
+        assert child.heard == [{"help": 1}]  # and goes on with the rows
+        await worker.end(run)
 
     asyncio.run(scene())
 
