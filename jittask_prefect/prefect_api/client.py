@@ -133,7 +133,7 @@ class PrefectApi:
         names = [queue.name for queue in there]
         priority = {"priority": 1} if first else {}
         if name not in names:
-            self.call("POST", f"{queues}/", {"name": name, **priority})
+            self.call("POST", queues, {"name": name, **priority})
         if not first or name not in names:
             return
         kind = name.rpartition(".")[2]

@@ -144,15 +144,26 @@ class Connection:
                 f"{' '.join(text.split())[:400]}"
             ) from error
         except httpx.HTTPError as error:
-            raise PrefectApiError(
-                f"{request}: no answer from the Prefect server at {self.url} ({type(error).__name__}: {error}); "
-                "is it running? `jittask up` starts one, PREFECT_API_URL names another"
-            ) from error
+            raise PrefectApiError(f"{request}: {self._no_answer(error)}") from error
         except (ValueError, RecursionError, httpx.InvalidURL) as error:
             raise PrefectApiError(
                 f"{request}: the server at {self.url} answered with something else than Prefect's API does "
                 f"({_reason(error)}); PREFECT_API_URL must name one, e.g. http://127.0.0.1:4200/api"
             ) from error
+
+    def _no_answer(self, error: httpx.HTTPError) -> str:
+        """What to do after a request that got no answer."""
+        reason = f"({type(error).__name__}: {error})"
+        asked, own = error.request.url, self._http.base_url
+        if (asked.scheme, asked.host, asked.port) != (own.scheme, own.host, own.port):
+            return (
+                f"the server at {self.url} redirects to {asked}, which gives no answer {reason}; a balancer must pass on the "
+                "header Host with its port, and PREFECT_API_URL begin with https where the server does"
+            )
+        return (
+            f"no answer from the Prefect server at {self.url} {reason}; "
+            "is it running? `jittask up` starts one, PREFECT_API_URL names another"
+        )
 
     def _attempts(
         self, method: str, path: str, body: Any, timeout: float | None

@@ -45,7 +45,7 @@ class Server:
 
 
 def first(name: str) -> str:
-    return f"/work_pools/jittask/queues/{name}"
+    return "/".join(("/work_pools/jittask/queues", *([name] if name else [])))
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,18 @@ def test_nobody_at_the_address_is_said_at_once(waits: list[float]) -> None:
     with pytest.raises(PrefectApiError, match="is it running"):
         Connection(url, ClientSettings()).call("GET", "/health", object)
     assert waits == []
+
+
+def test_a_redirect_to_nobody_names_where_it_leads(
+    server: Server, waits: list[float]
+) -> None:
+    """A balancer that keeps the port to itself has the server redirect to another address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        elsewhere = f"http://127.0.0.1:{probe.getsockname()[1]}/api/flows"
+    server.answers = [(307, {}, {"Location": elsewhere})] * 3
+    with pytest.raises(PrefectApiError) as refused:
+        post(server)
+    said = str(refused.value)
+    assert f"{server.url} redirects to {elsewhere}, which gives no answer" in said
+    assert "Host" in said and "is it running" not in said
