@@ -2,7 +2,7 @@
 
 500 faults of a cluster on this machine, with databases and a Redis of its own; or of a system that a file describes:
 
-    python benchmarks/faults.py --write-app /srv/faults/app      # and start workers of this app there
+    python benchmarks/faults.py --system staging.toml --write-app /srv/faults/app    # and start workers of this app
     python benchmarks/faults.py --system staging.toml --app /srv/faults/app
 
 `docs/cluster.md` says how to describe a system.
@@ -25,11 +25,9 @@ from measure import line, workplace
 
 # isort: split
 
-from cluster import settings
 from faulting.campaign import Campaign
 from faulting.description import DescriptionError, System, read
 from faulting.load import Load
-from faulting.local import NEEDED, LocalCluster
 from faulting.postgres import found
 from faulting.shop import TABLE, elements
 from faulting.verdict import COUNTERS, Verdict, judge
@@ -38,6 +36,7 @@ from sqlalchemy import text
 
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import deployments
+from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.schedule import clock
@@ -47,12 +46,17 @@ from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
 
 FAULTS, NAME = 500, "faults"
+NEEDED = ("initdb", "pg_ctl", "redis-server", "curl", "pgrep", "setsid")
 WARM_SECONDS, SETTLE_SECONDS = 600.0, 300.0
 
 
 @contextmanager
 def local(home: Path) -> Iterator[tuple[System, App]]:
     """The cluster on this machine, with workers of the campaign's app."""
+    # These need the test suite's packages, which a campaign on a described system does not.
+    from cluster import settings
+    from faulting.local import LocalCluster
+
     home.chmod(0o755)  # PostgreSQL runs as another user
     cluster = LocalCluster(home)
     try:
@@ -85,15 +89,47 @@ def deploy(app: App, url: str) -> None:
     deploying.deploy(app, api, clock.now())
 
 
+def described(system: System, chosen: argparse.Namespace) -> bool:
+    """A campaign on a system that a file describes, or what is asked for beside; whether all counters are 0."""
+    if chosen.list:
+        tell_names(system)
+    elif chosen.write_app:
+        written(chosen.write_app, system.database)
+        (chosen.write_app / "app.json").chmod(0o600)  # the URL may have a password
+        say(
+            f"{chosen.write_app}: copy the folder to the same path on each worker's machine"
+        )
+    elif chosen.app:
+        os.environ["JITTASK_DATABASE_URL"] = system.database
+        app = App(chosen.app.absolute())
+        deploy(app, system.api)
+        return run(system, app, chosen)
+    else:
+        raise SystemExit("--app FOLDER is needed; --write-app FOLDER makes the folder")
+    return True
+
+
+def tell_names(system: System) -> None:
+    print("\n".join(sorted({fault.name for fault in system.faults})))
+
+
+def say(text_: str) -> None:
+    print(text_, file=sys.stderr, flush=True)
+
+
 def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
     """The campaign on a system that runs; whether all counters are 0."""
     begun = time.monotonic()
     svc = TaskSvc(app, PrefectApi(system.api))
-    load = Load(app, svc, chosen.seed, chosen.every)
-    load.start()
+    load = Load(app, svc, chosen.seed, chosen.every, system.sync)
     watch = Watch(system.database, load.journal, chosen.late)
     campaign = Campaign(system, watch, chosen.seed, chosen.only, chosen.times)
+    campaign.require_ready()
+    load.start()
     try:
+        say(
+            f"rows are saved; the first fault comes once none is late, within {WARM_SECONDS:g} s"
+        )
         if not wait_for_backlog(watch, datetime.now(UTC), WARM_SECONDS):
             raise SystemExit(
                 f"rows are late before the first fault: {watch.open(datetime.now(UTC))[:3]}; do workers run?"
@@ -105,7 +141,9 @@ def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
     verdict = settled(system, load)
     watch.stop()
     for text_ in [*campaign.problems, *load.problems, *verdict.found[:40]]:
-        print(text_, file=sys.stderr, flush=True)
+        say(text_)
+    for name, times in sorted(campaign.refused.items()):
+        say(f"{name}: {times} times not begun")
     tell(campaign, verdict, load, chosen.seed, round(time.monotonic() - begun))
     return not verdict.counts.total()
 
@@ -140,7 +178,7 @@ def tell(
         found = verdict.counts[counter]
         line(f"{counter}, faults of a cluster", found, "differences", "0", **about)
     line("not recovered", len(campaign.problems), "faults", "0")
-    print(table(campaign.recoveries), file=sys.stderr, flush=True)
+    say(table(campaign.recoveries))
 
 
 def table(recoveries: Recoveries) -> str:
@@ -177,7 +215,11 @@ def arguments() -> argparse.Namespace:
     )
     add("--system", type=Path, help="a file that describes a system")
     add("--app", type=Path, help="the app's folder, beside --system")
-    add("--write-app", type=Path, help="write the app into this folder, and end")
+    add(
+        "--write-app",
+        type=Path,
+        help="write the app into this folder, beside --system, and end",
+    )
     add("--list", action="store_true", help="print the faults' names, and end")
     return parser.parse_args()
 
@@ -186,18 +228,13 @@ def main() -> None:
     chosen = arguments()
     logging.getLogger("jittask").setLevel(logging.CRITICAL)  # saves fail all the time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
-    if chosen.write_app:
-        written(chosen.write_app, os.environ.get("JITTASK_DATABASE_URL", "sqlite:///"))
-        return
     if chosen.system:
         try:
-            system = read(chosen.system)
-        except DescriptionError as error:
+            sys.exit(0 if described(read(chosen.system), chosen) else 1)
+        except (DescriptionError, JittaskError) as error:
             raise SystemExit(str(error)) from None
-        os.environ["JITTASK_DATABASE_URL"] = system.database
-        app = App(chosen.app)
-        deploy(app, system.api)
-        sys.exit(0 if run(system, app, chosen) else 1)
+    if chosen.app or chosen.write_app:
+        raise SystemExit("--app and --write-app stand beside --system FILE")
     if absent := [name for name in NEEDED if not found(name)]:
         line(
             "faults of a cluster", 0, "faults", f"left out: no {', '.join(absent)} here"
@@ -205,7 +242,7 @@ def main() -> None:
         return
     with workplace() as home, local(home) as (system, app):
         if chosen.list:
-            print("\n".join(sorted({fault.name for fault in system.faults})))
+            tell_names(system)
             return
         good = run(system, app, chosen)
     sys.exit(0 if good else 1)

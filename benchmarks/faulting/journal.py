@@ -57,13 +57,20 @@ class Timer:
 
 @dataclass
 class Journal:
-    """All that the load has done."""
+    """All that the load has done.
+
+    Attributes:
+        earlier_row: The highest id of a row of an earlier campaign in the same database; 0 without one.
+        earlier_tasks: The ids of the tasks that such a campaign has left in the ledger.
+    """
 
     rows: dict[int, Row] = field(default_factory=dict)
     timers: list[Timer] = field(default_factory=list)
     begun: datetime | None = None
     ended: datetime | None = None
     failed_saves: int = 0
+    earlier_row: int = 0
+    earlier_tasks: frozenset[str] = frozenset()
 
     def expected(self) -> dict[tuple[int, datetime], Row]:
         """The executions of rows that must come, by row and date."""

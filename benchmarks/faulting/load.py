@@ -23,7 +23,13 @@ from .shop import TIMER, WAITS, WRITES
 EVERY_SECONDS = 2.0  # where nothing else is said
 ROWS = 3  # of an instant, in a batch
 AHEAD = (2.0, 25.0)  # seconds
-UNSEEN = 20.0  # that a date which no hook saw is further ahead: the sync finds it
+UNSEEN = 15.0  # beyond the time between two syncs, a date that no hook saw is further ahead: the sync finds it
+EARLIER_ROW = text(
+    "SELECT greatest((SELECT max(id) FROM faultrow), (SELECT max(row_id) FROM fault_effect),"
+    " (SELECT max(CAST(row_key AS INTEGER)) FROM jittask_ledger"
+    f" WHERE template IN ('{WRITES}', '{WAITS}') AND row_key ~ '^[0-9]+$'))"
+)
+EARLIER_TASKS = text("SELECT task_id FROM jittask_ledger")
 NOW = text("SELECT timezone('utc', clock_timestamp())")
 
 
@@ -35,14 +41,21 @@ class Load:
         svc: Its facade.
         seed: Of what is done; the moments are the machine's.
         every: Seconds between two changes.
+        sync: Seconds between two syncs of the system.
     """
 
     def __init__(
-        self, app: App, svc: TaskSvc, seed: int, every: float = EVERY_SECONDS
+        self,
+        app: App,
+        svc: TaskSvc,
+        seed: int,
+        every: float = EVERY_SECONDS,
+        sync: float = 60.0,
     ) -> None:
         self.journal = Journal()
         self.problems: list[str] = []
         self._app, self._svc, self._every = app, svc, every
+        self._unseen = sync + UNSEEN
         self._random = random.Random(seed)
         self._model: Any = app.getElement("models.FaultRow")
         self._stop = threading.Event()
@@ -51,6 +64,9 @@ class Load:
 
     def start(self) -> None:
         self.journal.begun = self._now()
+        self._next_id = self.journal.earlier_row = self._asked(EARLIER_ROW)[0][0] or 0
+        tasks = self._asked(EARLIER_TASKS)
+        self.journal.earlier_tasks = frozenset(task for (task,) in tasks)
         self._thread.start()
 
     def stop(self) -> None:
@@ -112,7 +128,11 @@ class Load:
             left = (row.dates[-1].at - now).total_seconds()
             self._stop.wait(min(max(0.0, left), self._every))
         hook = self._random.random() < 0.7
-        at = None if self._random.random() < 0.4 else self._date(0 if hook else UNSEEN)
+        at = (
+            None
+            if self._random.random() < 0.4
+            else self._date(0 if hook else self._unseen)
+        )
         self._save(self._changed(row, at, hook))
         self._note(row)
 

@@ -24,7 +24,7 @@ from .postgres import Postgres
 
 HERE = Path(__file__).parent
 START_SECONDS = 600.0
-NEEDED = ("initdb", "pg_ctl", "redis-server", "curl", "pgrep", "setsid")
+SYNC_SECONDS = 5.0
 RELAYS = {
     "api1-db": "prefect-db",
     "api1-redis": "redis",
@@ -97,7 +97,7 @@ class LocalCluster:
             self._program(name, command, env)
             ready = f"curl -fsS -m 2 http://127.0.0.1:{port}/metrics"
             self._write(f"{name}.ready", ready)
-        command = f"{sys.executable} {HERE / 'sync_loop.py'} {app}"
+        command = f"{sys.executable} {HERE / 'sync_loop.py'} {app} {SYNC_SECONDS}"
         self._program("sync", command, self._app_env("sync", app))
         self._start("worker1", "worker2", "sync")
 
@@ -105,7 +105,7 @@ class LocalCluster:
         """The cluster as a user describes one."""
         disk = self.disk, self._postgres["app-db"].disk
         faults = local_faults(self._act, self.home, disk, clocks=bool(self.clock))
-        return System(self.api, self.database, tuple(faults))
+        return System(self.api, self.database, tuple(faults), SYNC_SECONDS)
 
     def close(self) -> None:
         """Kill all processes, and remove what was mounted; nothing interrupts that."""

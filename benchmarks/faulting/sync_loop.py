@@ -1,4 +1,7 @@
-"""A sync each five seconds, in a process of its own; the deployment's sync of each minute goes on beside."""
+"""A sync every few seconds, in a process of its own; the deployment's sync of each minute goes on beside.
+
+python benchmarks/faulting/sync_loop.py APP SECONDS
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
 
-EVERY_SECONDS = 5.0
-
 
 def main() -> None:
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
@@ -24,7 +25,7 @@ def main() -> None:
             run_sync(app, clock.now())
         except (JittaskError, SQLAlchemyError) as error:
             logging.warning("%s", error)
-        time.sleep(EVERY_SECONDS)
+        time.sleep(float(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,11 @@ class _Case:
     ) -> None:
         self.verdict = Verdict()
         self._journal, self._until = journal, until
-        self._effects = list(connection.execute(EFFECTS))
+        self._effects = [
+            effect
+            for effect in connection.execute(EFFECTS)
+            if effect.row_id is None or effect.row_id > journal.earlier_row
+        ]
         self._ledger = {task.task_id: task for task in connection.execute(LEDGER)}
         self._done = {key: done for key, done in connection.execute(DONE)}
         self.verdict.effects = len(self._effects)
@@ -112,6 +116,7 @@ class _Case:
         """A timer task runs, and again only after its worker died."""
         by_task = Counter(e.task_id for e in self._effects if e.template == TIMER)
         known = {timer.task for timer in self._journal.timers}
+        known |= self._journal.earlier_tasks
         for timer in self._journal.timers:
             if timer.task is None:
                 continue
