@@ -29,7 +29,8 @@ EARLIER_ROW = text(
     " (SELECT max(CAST(row_key AS INTEGER)) FROM jittask_ledger"
     f" WHERE template IN ('{WRITES}', '{WAITS}') AND row_key ~ '^[0-9]+$'))"
 )
-EARLIER_TASKS = text("SELECT task_id FROM jittask_ledger")
+# The caller of `createTimerTask` knows the task by its first flow run.
+EARLIER_TASKS = text("SELECT coalesce(first_run_id, task_id) FROM jittask_ledger")
 NOW = text("SELECT timezone('utc', clock_timestamp())")
 
 

@@ -21,7 +21,8 @@ EFFECTS = text(
     " FROM fault_effect ORDER BY seq"
 )
 LEDGER = text(
-    "SELECT task_id, template, row_key, due, status, outcome, attempt, message FROM jittask_ledger"
+    "SELECT coalesce(first_run_id, task_id) AS task_id, template, row_key, due, status, outcome, attempt, message"
+    " FROM jittask_ledger"
 )
 DONE = text("SELECT id, done FROM faultrow")
 

@@ -191,10 +191,8 @@ def deploy(
     ):
         if names:
             out.print(f"{word}: {', '.join(names)}")
-    if done.leftover:
-        leftover = ", ".join(done.leftover)
-        command = "`jittask deploy --prune` removes them"
-        out.print(f"[yellow]without a template: {leftover}; {command}[/]")
+    if leftover := done.leftover_text():
+        out.print(f"[yellow]{escape(leftover)}[/]")
 
 
 @cli.command()

@@ -256,6 +256,17 @@ def _guard(app: App, api: Api) -> Finding:
     return Finding("server", "ok", f"it knows {app.name} by this database")
 
 
+def _is_other_s(app: App, api: Api) -> bool:
+    """Whether the deployments of the app's name are those of another database."""
+    try:
+        guard.require(app, api, again=True)
+    except OtherDatabase:
+        return True
+    except Exception:  # noqa: BLE001  `_guard` says so
+        return False
+    return False
+
+
 def _queues(api: Api, there: Iterable[ServerDeployment]) -> Iterator[Finding]:
     """The work queues with deployments of the app."""
     found = app_queues(api, there)
@@ -298,6 +309,9 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
         return
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
     yield _guard(app, api)
+    if _is_other_s(app, api):  # no step towards these deployments would help
+        yield from _of_servers(app, api, now)
+        return
     yield from _queues(api, there.values())
     yield from connections(app, _workers(api, there.values()))
     yield from _of_servers(app, api, now)

@@ -157,9 +157,8 @@ def _deploy(app: App, api: PrefectApi, progress: Progress) -> None:
         done = deploy(app, api, clock.now())
     counts = f"{len(done.changed)} new or changed, {len(done.unchanged)} as they were"
     progress.step(f"deployments: {counts}")
-    if done.leftover:
-        command = "`jittask deploy --prune` removes them"
-        progress.warn(f"left over: {', '.join(done.leftover)}; {command}")
+    if leftover := done.leftover_text():
+        progress.warn(leftover)
 
 
 def _sync(app: App, progress: Progress) -> None:

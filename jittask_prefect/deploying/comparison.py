@@ -81,13 +81,13 @@ def comparable(fields: Json) -> Json:
         "description": (fields.get("description") or "").strip(),
         "tags": sorted(fields.get("tags") or []),
         **{name: fields[name] for name in PLAIN},
-        "job_variables": _app_variables(fields["job_variables"]),
+        "job_variables": app_variables(fields["job_variables"]),
         "pull_steps": fields.get("pull_steps"),
         "schedules": sorted(map(_schedule_text, schedules)),
     }
 
 
-def _app_variables(job_variables: Mapping[str, Any] | None) -> Json:
+def app_variables(job_variables: Mapping[str, Any] | None) -> Json:
     """The variables that say which app a deployment is of; the team may have added others."""
     environment = _environment(job_variables)
     return {name: environment.get(name) for name in (ENV_APP, ENV_NAME)}

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jittask_prefect.deploying import prefect_yaml
-from jittask_prefect.deploying.comparison import correct, differences
+from jittask_prefect.deploying.comparison import app_variables, correct, differences
 from jittask_prefect.deploying.deployments import (
     POOL_TYPE,
     ROW_FORM,
@@ -25,6 +25,7 @@ from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.dialogs.options import OpenTask
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.app_name import ENV_APP
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.errors import PrefectApiError, invalid
 from jittask_prefect.ledger import guard
@@ -35,12 +36,31 @@ from jittask_prefect.prefect_api.names import app_tag
 
 @dataclass
 class Deployed:
-    """The work of `deploy`, by names of deployments; the template of a `leftover` is gone."""
+    """The work of `deploy`, by names of deployments; the template of a `leftover` is gone.
+
+    Attributes:
+        left_of: The app folders that leftovers were deployed from, where other than this app's.
+    """
 
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     leftover: list[str] = field(default_factory=list)
+    left_of: set[str] = field(default_factory=set)
+    app_name: str = ""
+
+    def leftover_text(self) -> str:
+        """What is left over, and what to do; empty without a leftover."""
+        if not self.leftover:
+            return ""
+        text, prune = ", ".join(self.leftover), "`jittask deploy --prune` removes them"
+        if not self.left_of:
+            return f"without a template: {text}; {prune}"
+        folders = ", ".join(sorted(self.left_of))
+        return (
+            f"without a template: {text}, deployed from {folders} as {self.app_name}; where that is another app, "
+            f"give one of the two another name (`name` of app.json); else {prune}"
+        )
 
 
 def deploy(
@@ -80,7 +100,7 @@ def deploy(
     _ensure_pools(app, api, wanted)
     forms = schemas(app, now, open_tasks(app, api, there))
     equal = _equal(app, now, wanted, there)
-    done = Deployed()
+    done = Deployed(app_name=app.name)
     for name, deployment in wanted.items():
         if name in equal:
             done.unchanged.append(name)
@@ -140,6 +160,9 @@ def _leave(
         if prune:
             api.delete_deployment(deployment.id)
         (done.removed if prune else done.leftover).append(name)
+        folder = app_variables(deployment.job_variables)[ENV_APP]
+        if folder and Path(folder) != app.path:
+            done.left_of.add(folder)
 
 
 def refuse_old_names(api: Api) -> None:

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import httpx
+from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 # Errors of Prefect's client: no answer, a status of failure, or an answer of another shape (no JSON, or pydantic's
@@ -49,6 +51,7 @@ class Outage:
         self.since: float | None = None
         self._logged: float | None = None
         self._end_due = False
+        self._pool: UUID | None = None
 
     def failed(self, error: BaseException) -> None:
         """Note that a request has failed."""
@@ -72,6 +75,23 @@ class Outage:
                 "The Prefect server answers again, after %.0f s.", seconds
             )
         self.since = None
+
+    def pool_seen(self, pool: WorkPool, url: str) -> None:
+        """Say where a pool is another one than before: Prefect's worker makes a pool that is gone, and no deployments.
+
+        Args:
+            pool: The worker's pool as the server has it now.
+            url: The API's address.
+        """
+        if self._pool not in (None, pool.id):
+            self._log.warning(
+                "The work pool %s at %s was made anew: somebody deleted the pool, or emptied the server's database. "
+                "`jittask doctor` names deployments that are missing; `jittask deploy` makes them, and the next sync "
+                "makes the runs of the open tasks.",
+                pool.name,
+                url.rstrip("/"),
+            )
+        self._pool = pool.id
 
 
 def one_line(error: BaseException) -> str:

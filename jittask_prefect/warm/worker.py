@@ -168,6 +168,8 @@ class JittaskWorker(
         """Tell the server that this worker lives, and read its pool; Prefect calls this twice a minute."""
         try:
             await super().sync_with_backend()
+            if self._work_pool is not None:
+                self._outage.pool_seen(self._work_pool, str(self.client.api_url))
             self._turns.workers = await workers_of_pool(
                 self.client, self._work_pool_name
             )

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from jittask_prefect import App
+from jittask_prefect.cli import doctor
 from jittask_prefect.cli.doctor import _database, _guard, _queues, _timeouts
 from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.answers import ServerDeployment
-from jittask_prefect.testing import FakePrefect, build_app
+from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PG, MY = (
@@ -137,3 +138,21 @@ def test_the_database_that_the_server_knows(tmp_path: Path, fake: FakePrefect) -
     other = _guard(second, fake)
     assert other.state == "wrong"
     assert "belongs to another database; nothing was changed" in other.text
+
+
+def test_no_step_towards_the_deployments_of_another_app_of_the_name(
+    tmp_path: Path, fake: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`jittask deploy` and `jittask worker` would be refused: only the other name, or the take-over, helps."""
+    monkeypatch.setattr(doctor, "connect", lambda folder: fake)
+    timer = {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}}
+    daily = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": timer}
+    tasks = {
+        "tasks/Daily": {"e.json": daily, "inner.py": "def customFunc():\n    pass\n"}
+    }
+    first, second = (build_app(tmp_path / n, tasks) for n in ("one", "two"))
+    deploy(first, fake, NOW)
+    said = [f.text for f in doctor._server(second, NOW)]
+    assert any("belongs to another database" in text for text in said)
+    wrong = ("is not deployed", "differs in", "start one:", "makes it known")
+    assert [text for text in said if any(word in text for word in wrong)] == []

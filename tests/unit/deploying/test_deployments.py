@@ -362,11 +362,32 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
     deploy(app, prefect, NOW)
     (app.path / "tasks/Monthly").rename(app.path.parent / "away")
     app = App(app.path)
-    assert deploy(app, prefect, NOW).leftover == ["tasks.Monthly"]
+    done = deploy(app, prefect, NOW)
+    assert (done.leftover, done.left_of) == (["tasks.Monthly"], set())
+    assert done.leftover_text() == (
+        "without a template: tasks.Monthly; `jittask deploy --prune` removes them"
+    )
     assert "tasks.Monthly" in prefect.all_deployments
     pruned = deploying.deploy(app, prefect, NOW, prune=True)
     assert (pruned.removed, pruned.leftover) == (["tasks.Monthly"], [])
     assert "tasks.Monthly" not in prefect.all_deployments
+
+
+def test_a_deployment_of_another_folder_may_be_another_app_s(
+    tmp_path: Path, app: App
+) -> None:
+    """Two apps of one name in one database: `--prune` would remove the other's tasks."""
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    file = app.engine().url.database
+    twin = build_app(tmp_path / "twin", {}, name=app.name, database=f"sqlite:///{file}")
+    done = deploying.deploy(twin, prefect, NOW)
+    assert done.leftover == ["tasks.Daily", "tasks.Monthly", "tasks.Remind"]
+    assert done.left_of == {str(app.path)}
+    assert done.leftover_text() == (
+        f"without a template: tasks.Daily, tasks.Monthly, tasks.Remind, deployed from {app.path} as {app.name}; where that is another app, "
+        "give one of the two another name (`name` of app.json); else `jittask deploy --prune` removes them"
+    )
 
 
 def test_a_slip_in_e_json_does_not_cost_a_deployment(app: App) -> None:

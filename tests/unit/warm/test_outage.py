@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
 
     polls = 0
     answer: tuple[int, bytes] | None = None
+    pool = POOL
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if "work_pools/jittask" in self.path:
-            return self._send(json.dumps(POOL).encode())
+            return self._send(json.dumps(self.server.pool).encode())
         return self._send(b'"3.9.1"' if "version" in self.path else b"[]")
 
     def _send(self, said: bytes) -> None:
@@ -130,6 +131,33 @@ def test_a_worker_outlives_a_server_that_gives_no_usable_answer(
     assert [" ".join(line.split()[:5]) for line in said] == [
         "The Prefect server gives no", "The Prefect server answers again,"
     ]  # fmt: skip
+
+
+def test_a_work_pool_that_is_another_one_is_said(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Prefect's worker makes a pool that is gone, and is silent about deployments that went with the server's database."""
+    monkeypatch.setattr(ChildPool, "keep_warm", lambda self, count=1: None)
+    monkeypatch.setattr("prefect.workers.base.emit_event", lambda *event, **more: None)
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    settings = {PREFECT_API_URL: url, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
+
+    async def live() -> None:
+        async with JittaskWorker("jittask", name="w") as worker:
+            for pool in (POOL, POOL, POOL | {"id": POOL["default_queue_id"]}):
+                server.pool = pool
+                await worker.sync_with_backend()
+            await worker.sync_with_backend()
+
+    with temporary_settings(settings), caplog.at_level(logging.WARNING, "prefect"):
+        logging.getLogger("prefect").propagate = True
+        asyncio.run(asyncio.wait_for(live(), 30))
+    said = [record.getMessage() for record in caplog.records]
+    assert [line for line in said if "made anew" in line] == [
+        f"The work pool jittask at {url} was made anew: somebody deleted the pool, or emptied the server's database. "
+        "`jittask doctor` names deployments that are missing; `jittask deploy` makes them, and the next sync makes the "
+        "runs of the open tasks."
+    ]
 
 
 def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
