@@ -17,6 +17,7 @@ ELSEWHERE = {
     "dialogs/conversion": "unit/dialogs/test_edit",
     "dialogs/submit": "unit/dialogs/test_forms",
     "elements/app": "unit/elements/test_loader",
+    "deploying/deploy": "unit/deploying/test_deployments",
     "elements/check": "unit/elements/test_loader",
     "elements/config_texts": "unit/elements/test_config",
     "elements/databases": "unit/elements/test_engines",
