@@ -13,11 +13,11 @@ DECISIONS = (ast.If, ast.IfExp, ast.For, ast.While, ast.match_case, ast.ExceptHa
 ELSEWHERE = {
     "cli/up": "integration/test_up",
     "cli/up_check": "integration/test_up",
+    "deploying/deploy": "unit/deploying/test_deployments",
     "deploying/renew": "integration/test_rolling",
     "dialogs/conversion": "unit/dialogs/test_edit",
     "dialogs/submit": "unit/dialogs/test_forms",
     "elements/app": "unit/elements/test_loader",
-    "deploying/deploy": "unit/deploying/test_deployments",
     "elements/check": "unit/elements/test_loader",
     "elements/config_texts": "unit/elements/test_config",
     "elements/databases": "unit/elements/test_engines",
