@@ -36,7 +36,6 @@ from once.shop import (
     app_json,
     deploy_to,
     elements,
-    remove_from,
 )
 from oracle import CLOSED, TEMPLATES
 from sqlalchemy import create_engine, text
@@ -69,9 +68,12 @@ def database(kind: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
-    """Two clients of a Prefect server that has the app's deployments, or of one in memory, the second of them unused;
-    and what kills the server and starts it again."""
+def prefect(kind: str, folder: Path) -> Iterator[tuple[Any, Any, Any]]:
+    """Two clients of a fresh Prefect server that has the app's deployments, or of one in memory, the second of them unused;
+    and what kills the server and starts it again.
+
+    A server is for one campaign: the next one, with the same seed, has the same tasks, and would find them done.
+    """
     if kind == "memory":
         with Manager() as manager:
             shared = manager.Shared()  # type: ignore[attr-defined]
@@ -79,7 +81,7 @@ def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
                 shared.add(name)
             yield Memory(shared), Memory(shared), None
         return
-    with Embedded(HOME / "server") as embedded:
+    with Embedded(folder / "server") as embedded:
         server, _ = embedded.ensure()
         deploy_to(server.url, TEMPLATES)
         api = PrefectApi(server.url)
@@ -88,9 +90,6 @@ def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
             PrefectApi(server.url),
             (partial(kill, embedded), partial(restart, embedded, server.port)),
         )
-        remove_from(
-            server.url, [d.id for d in api.deployments("app:campaign").values()]
-        )
 
 
 def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
@@ -98,7 +97,7 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
     share, seed, without = chosen.scale, chosen.seed, frozenset(chosen.without)
     folder = HOME / kind
     folder.mkdir()
-    with database(kind, folder) as url, prefect(server) as (api, fresh, kills):
+    with database(kind, folder) as url, prefect(server, folder) as (api, fresh, kills):
         app = build_app(
             folder / "app", elements(chosen.parallel), **app_json(url, CLOSED)
         )

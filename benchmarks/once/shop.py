@@ -243,10 +243,3 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, An
         return {}
     found: dict[str, Any] = answer.raise_for_status().json()
     return found
-
-
-def remove_from(url: str, ids: Iterable[str]) -> None:
-    """Delete deployments with their runs."""
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for one in ids:
-            client.delete(f"/deployments/{one}")
