@@ -177,7 +177,8 @@ def ensure_work_pool(api: Api, name: str | None = None) -> None:
         raise ArgumentError(
             f"the work pool {name!r} is of type {kind}; allowed: {POOL_TYPE}. "
             f"`prefect worker start --pool {name}` runs a worker of that type, "
-            f"`prefect work-pool delete {name}` makes room for a pool of type {POOL_TYPE}"
+            f"if the pool is another app's, name a pool of this app's own with workPool in app.json; if nobody uses the pool, "
+            f"`prefect work-pool delete {name}` makes room"
         )
 
 

@@ -51,8 +51,7 @@ class FakeDeployments(FakeCalls):
 
     def ensure_pool(self, name: str, kind: str) -> str:
         self._called("ensure_pool")
-        self.pools[name] = kind
-        return kind
+        return self.pools.setdefault(name, kind)
 
     def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
         self._called("ensure_queue")

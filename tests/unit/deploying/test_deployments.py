@@ -15,8 +15,9 @@ import yaml
 from jittask_prefect import App, ConfigError, PrefectApiError
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import prefect_folder, prefect_yaml
-from jittask_prefect.deploying.deployments import deployments
+from jittask_prefect.deploying.deployments import deployments, ensure_work_pool
 from jittask_prefect.deploying.renew import renew
+from jittask_prefect.errors import ArgumentError
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
@@ -371,6 +372,17 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
     pruned = deploying.deploy(app, prefect, NOW, prune=True)
     assert (pruned.removed, pruned.leftover) == (["tasks.Monthly"], [])
     assert "tasks.Monthly" not in prefect.all_deployments
+
+
+def test_a_pool_of_another_team_is_not_to_be_deleted_first() -> None:
+    """A server may hold other data: the step that harms nobody comes before the step that removes a pool."""
+    prefect = FakePrefect()
+    prefect.ensure_pool("heavy", "process")
+    with pytest.raises(ArgumentError) as refused:
+        ensure_work_pool(prefect, "heavy")
+    said = str(refused.value)
+    assert "the work pool 'heavy' is of type process; allowed: jittask" in said
+    assert 0 < said.index("workPool in app.json") < said.index("work-pool delete")
 
 
 def test_a_deployment_of_another_folder_may_be_another_app_s(
