@@ -236,12 +236,16 @@ def _own_values(app: App, database: str, now: datetime) -> Iterator[Finding]:
 
 
 def _guard(app: App, api: Api) -> Finding:
-    """Which database the server knows for the app."""
+    """Which database the server knows for the app.
+
+    Raises:
+        OtherDatabase: Another app's, or another copy of this app's.
+    """
     try:
         known = guard.remembers(app, api)
         elsewhere = guard.require(app, api, again=True)
-    except OtherDatabase as error:
-        return Finding("server", "wrong", str(error))
+    except OtherDatabase:
+        raise
     except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
         text = f"the app's database cannot be compared with the server's memory: {error_line(error)}"
         return Finding("server", "wrong", text)
@@ -254,17 +258,6 @@ def _guard(app: App, api: Api) -> Finding:
     if elsewhere:
         return Finding("server", "wrong", elsewhere)
     return Finding("server", "ok", f"it knows {app.name} by this database")
-
-
-def _is_other_s(app: App, api: Api) -> bool:
-    """Whether the deployments of the app's name are those of another database."""
-    try:
-        guard.require(app, api, again=True)
-    except OtherDatabase:
-        return True
-    except Exception:  # noqa: BLE001  `_guard` says so
-        return False
-    return False
 
 
 def _queues(api: Api, there: Iterable[ServerDeployment]) -> Iterator[Finding]:
@@ -308,8 +301,10 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
         yield Finding("server", "wrong", str(error))
         return
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
-    yield _guard(app, api)
-    if _is_other_s(app, api):  # no step towards these deployments would help
+    try:
+        yield _guard(app, api)
+    except OtherDatabase as error:  # no step towards these deployments would help
+        yield Finding("server", "wrong", str(error))
         yield from _of_servers(app, api, now)
         return
     yield from _queues(api, there.values())

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from jittask_prefect import App
 from jittask_prefect.cli import doctor
 from jittask_prefect.cli.doctor import _database, _guard, _queues, _timeouts
+from jittask_prefect.errors import OtherDatabase
 from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -135,9 +136,10 @@ def test_the_database_that_the_server_knows(tmp_path: Path, fake: FakePrefect) -
     assert "knows no database of" in _guard(first, fake).text
     guard.claim(first, fake)
     assert _guard(first, fake).text == f"it knows {first.name} by this database"
-    other = _guard(second, fake)
-    assert other.state == "wrong"
-    assert "belongs to another database; nothing was changed" in other.text
+    with pytest.raises(
+        OtherDatabase, match="belongs to another database; nothing was changed"
+    ):
+        _guard(second, fake)
 
 
 def test_no_step_towards_the_deployments_of_another_app_of_the_name(
