@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
 from jittask_prefect.ledger.entry import BLANK, Entry
-from jittask_prefect.ledger.prepared import insert_all, prepared, schema_of
+from jittask_prefect.ledger.many_rows import insert_all
+from jittask_prefect.ledger.prepared import name_of, prepared
 from jittask_prefect.ledger.statements import update_task
 from jittask_prefect.ledger.tables import entries
 
@@ -271,8 +272,4 @@ def count_rows(connection: Connection) -> None:
     as a whole until then, for each piece of rows.
     """
     if connection.dialect.name == "postgresql":
-        name, schema = entries.name, schema_of(connection)
-        if schema:
-            quote = connection.dialect.identifier_preparer.quote_schema
-            name = f"{quote(schema)}.{name}"
-        connection.exec_driver_sql(f"ANALYZE {name}")
+        connection.exec_driver_sql(f"ANALYZE {name_of(entries, connection)}")

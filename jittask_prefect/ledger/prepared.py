@@ -68,10 +68,14 @@ class Prepared:
         Raises:
             DBAPIError: As SQLAlchemy raises the driver's error.
         """
-        given = [self._given(row) for row in rows]
+        many = len(rows) > FEW
+        if many and self._order is not None:
+            given = in_columns(rows, self._order, self._fixed, self._to_driver)
+        else:
+            given = [self._given(row) for row in rows]
         cursor = connection.connection.cursor()
         try:
-            if len(given) > FEW:
+            if many:
                 cursor.executemany(self.sql, given)
             else:
                 for values in given:
@@ -136,6 +140,43 @@ class Prepared:
         )
 
 
+def in_columns(
+    rows: Sequence[Values],
+    names: Sequence[str],
+    fixed: Values,
+    to_driver: Mapping[str, Callable[[Any], Any]],
+) -> list[tuple[Any, ...]]:
+    """Rows as a driver takes them: converted column by column, an object that several rows share only once.
+
+    Args:
+        rows: The values by name.
+        names: The order of the values.
+        fixed: The values that a row need not have.
+        to_driver: By name, the conversion of a value that is not null.
+    """
+    columns = []
+    for name in names:
+        usual = fixed.get(name)
+        values = [row.get(name, usual) for row in rows]
+        if (convert := to_driver.get(name)) is not None:
+            objects = {id(value): value for value in values if value is not None}
+            known = {at: convert(value) for at, value in objects.items()}
+            values = [known.get(id(value)) for value in values]
+        columns.append(values)
+    return list(zip(*columns, strict=True))
+
+
+def to_driver(
+    table: Table, names: Iterable[str], dialect: Dialect
+) -> dict[str, Callable[[Any], Any]]:
+    """By column of a table, the conversion that its driver needs; columns without a conversion are absent."""
+    found = {
+        name: _impl(table.c[name].type, dialect).bind_processor(dialect)
+        for name in names
+    }
+    return {name: convert for name, convert in found.items() if convert is not None}
+
+
 def _selected(statement: Any) -> Sequence[Any]:
     return list(statement.selected_columns) if statement.is_select else []
 
@@ -161,6 +202,13 @@ def schema_of(connection: Connection | Engine) -> str | None:
     return names.get(None) if names else None
 
 
+def name_of(table: Table, connection: Connection) -> str:
+    """A table's name in SQL, with the schema that a connection's `schema_translate_map` gives."""
+    quote, schema = connection.dialect.identifier_preparer, schema_of(connection)
+    name = quote.quote(table.name)
+    return f"{quote.quote_schema(schema)}.{name}" if schema else name
+
+
 def prepared(
     connection: Connection | Engine,
     name: Any,
@@ -184,7 +232,7 @@ def insert_once(
 ) -> bool:
     """Insert a row unless its key is taken; whether the row was inserted."""
     if connection.dialect.name in ("postgresql", "sqlite"):
-        statement = _unless_there(connection, table, values)
+        statement = unless_there(connection, table, values)
         return bool(statement.run(connection, [values]).rowcount)
     try:
         # MariaDB undoes no more than the statement; its IGNORE would also cut texts that are too long.
@@ -196,22 +244,10 @@ def insert_once(
     return True
 
 
-def insert_all(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Insert rows, those left out whose key is taken."""
-    if not rows:
-        return
-    if connection.dialect.name in ("postgresql", "sqlite"):
-        _unless_there(connection, table, rows[0]).run(connection, rows).close()
-        return
-    for values in rows:
-        insert_once(connection, table, values)
-
-
-def _unless_there(
+def unless_there(
     connection: Connection, table: Table, values: Mapping[str, Any]
 ) -> Prepared:
+    """The INSERT of some columns that leaves out a row whose key is taken; not of MariaDB."""
     # Imported where a connection is of that kind: each takes a tenth of a second.
     kind: Any = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
     columns = list(values)
