@@ -11,8 +11,8 @@ from sqlalchemy.exc import (
 
 Code = str | int | None
 ABORTED, NO_SAVEPOINT, NO_RIGHT = "25P02", "3B001", "42501"  # PostgreSQL's SQLSTATE
-TAKEN = "23505"
-"""PostgreSQL's SQLSTATE of a key that is taken."""
+TAKEN, NOT_SUPPORTED = "23505", "0A000"
+"""PostgreSQL's SQLSTATE of a key that is taken; of a statement that does not exist for such a table."""
 NO_TABLE = ("42P01", 1146)
 MYSQL_DEADLOCK, MYSQL_LOCK_WAIT = 1213, 1205
 TEMPORARY = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)

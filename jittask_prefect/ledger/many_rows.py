@@ -1,7 +1,8 @@
 """Inserts of many rows that leave out the rows whose key is taken.
 
-PostgreSQL takes rows by COPY in half the time of an INSERT for each. COPY leaves out no row: where a key is taken,
-because somebody else has planned the same task in the meantime, the rows are inserted one by one.
+PostgreSQL takes rows by COPY in half the time of an INSERT for each. COPY leaves out no row, and PostgreSQL refuses COPY
+into a table whose row-level security holds for the role. Where a key is taken, because somebody else has planned the same
+task in the meantime, or COPY is refused, the rows are inserted one by one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
-from jittask_prefect.ledger.error_codes import TAKEN, code
+from jittask_prefect.ledger.error_codes import NOT_SUPPORTED, TAKEN, code
 from jittask_prefect.ledger.prepared import (
     in_columns,
     insert_once,
@@ -64,7 +65,7 @@ def _takes_copy(connection: Connection) -> bool:
 
 
 def _copied(connection: Connection, table: Table, rows: Rows) -> bool:
-    """Write rows by COPY, all or none; False where a key is taken."""
+    """Write rows by COPY, all or none; False where a key is taken, or COPY is refused."""
     names = list(rows[0])
     columns = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
     sql = f"COPY {name_of(table, connection)} ({columns}) FROM STDIN"
@@ -73,8 +74,8 @@ def _copied(connection: Connection, table: Table, rows: Rows) -> bool:
         with Savepoint(connection) as savepoint:
             savepoint.begin()
             _copy(connection, sql, records)
-    except IntegrityError as error:
-        if code(error) != TAKEN:
+    except DBAPIError as error:
+        if code(error) not in (TAKEN, NOT_SUPPORTED):
             raise
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from shop import Server, Shop
@@ -124,6 +125,25 @@ def test_a_row_that_the_table_refuses_is_an_error(postgresql: Shop) -> None:
             insert_all(connection, entries, rows)
         connection.execute(insert(entries), [row(901)])
     assert set(found(s)) == {"task 900", "task 901"}
+
+
+def test_a_role_to_which_row_level_security_applies(postgresql: Shop) -> None:
+    # PostgreSQL refuses COPY there: "COPY FROM not supported with row-level security"
+    s, role = postgresql, f"jittask_rls_{uuid4().hex[:8]}"
+    with s.app.engine().connect() as connection:
+        for statement in (
+            f"CREATE ROLE {role}",
+            f"GRANT USAGE ON SCHEMA public TO {role}",
+            f"GRANT SELECT, INSERT ON jittask_ledger TO {role}",
+            "ALTER TABLE jittask_ledger ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY own ON jittask_ledger USING (app = 'shop')",
+            f"SET LOCAL ROLE {role}",
+        ):
+            connection.execute(text(statement))
+        insert_all(connection, entries, [row(n) for n in range(COPIED)])
+        count = text("SELECT count(*) FROM jittask_ledger")
+        assert connection.execute(count).scalar_one() == COPIED
+        connection.rollback()
 
 
 def test_many_rows_in_a_pipeline(postgresql: Shop) -> None:
