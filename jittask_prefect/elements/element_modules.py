@@ -141,7 +141,7 @@ class ElementModules:
 
         known = ".".join(filter(None, (self._prefix, name, stem)))
         self._imports.package(tuple(known.split(".")[1:-1]))
-        for last in (False, True):
+        while True:  # each further time a table of another app has made room
             try:
                 self._run((name, stem), known, file)
                 return
@@ -149,7 +149,7 @@ class ElementModules:
                 raise
             except BaseException as error:
                 # SystemExit, asyncio's CancelledError, a skip of pytest's too.
-                table_taken = not last and isinstance(error, InvalidRequestError)
+                table_taken = isinstance(error, InvalidRequestError)
                 app = cast("App", self)
                 if not (table_taken and evict_tables(app, known, str(error))):
                     raise self.broken(name, stem, error) from error

@@ -114,24 +114,30 @@ def evict_tables(app: App, module: str, message: str) -> bool:
         model: owner
         for model, owners in list(_OWNERS.items())
         for owner, _ in owners
-        if model in _OWN and owner is not app and _names_a_table(message, model)
+        if model in _OWN and owner is not app and _has_named_table(message, model)
     }
+    # The module's own classes are half made.
+    half_made = {cls for model in stale for cls in _relatives(model)}
     for model, owner in stale.items():
         if owner.name == app.name:
             _forget(model, owner)
         else:
             _make_room(model)
 
-    # The module's own classes are half made.
-    for cls in {sub for model in stale for sub in _relatives(model)}:
+    for cls in half_made:
         if cls.__module__ == module:
-            _unregister(cls)
+            _give_back(cls)
 
     return bool(stale)
 
 
-def _names_a_table(message: str, model: type[Any]) -> bool:
-    return any(f"'{table.key}'" in message for table in tables_of(model))
+def _has_named_table(message: str, model: type[Any]) -> bool:
+    """Whether the model's file has made a table that a message names, and the table is still in its metadata."""
+    return any(
+        f"'{table.key}'" in message and table.metadata.tables.get(table.key) is table
+        for cls in _of_file(model)
+        for table in tables_of(cls)
+    )
 
 
 def _models_of(app: App) -> list[tuple[type[Any], str]]:
@@ -147,6 +153,12 @@ def _relatives(model: type[Any]) -> Iterator[type[Any]]:
     """The classes of a model's declarative base."""
     base = [cls for cls in model.__mro__ if hasattr(cls, "_sa_registry")]
     return _subclasses(base[-1]) if base else iter(())
+
+
+def _of_file(model: type[Any]) -> list[type[Any]]:
+    """A model's class, and the other mapped classes of its file: they are no elements, and have tables too."""
+    beside = [cls for cls in _relatives(model) if cls.__module__ == model.__module__]
+    return list(dict.fromkeys([model, *beside]))
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
@@ -170,9 +182,14 @@ def _forget(model: type[Any], app: App) -> None:
 
 
 def _make_room(model: type[Any]) -> None:
-    """Let other classes have the names of a class and of its table."""
-    _remove_table(model)
-    _unregister(model)
+    """Let other classes have the names of a model, of the other classes of its file, and of their tables."""
+    for cls in _of_file(model):
+        _give_back(cls)
+
+
+def _give_back(cls: type[Any]) -> None:
+    _remove_table(cls)
+    _unregister(cls)
 
 
 def _remove_table(model: type[Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from projects import MODELS, TASKS, Project
 from shop import Shop, model_of, rows_task, utc
+from sqlmodel import SQLModel
 
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.elements.registry import owners_of
@@ -17,7 +18,7 @@ from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.transitions import claim
 from jittask_prefect.rows import hooks
-from jittask_prefect.testing import FakePrefect
+from jittask_prefect.testing import FakePrefect, build_app
 from jittask_prefect.testing.fake_prefect import deploy
 
 TEN = datetime(2026, 3, 2, 10)
@@ -121,6 +122,54 @@ def test_an_app_that_closes_leaves_the_table_of_the_other(
     assert table.metadata.tables["bill"] is table
     other.save(id=1, at=TEN)
     assert [e.row_key for e in of_app(other)] == ["1"]
+
+
+TWO_TABLES = model_of(
+    """
+from sqlmodel import Field, SQLModel
+
+class Keeper(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+
+class Bill(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    keeper_id: int | None = Field(default=None, foreign_key="keeper.id")
+"""
+)
+KEEPER = model_of(
+    """
+from sqlmodel import Field, SQLModel
+
+class Keeper(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+"""
+)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        [{"models/Bill": model_of()}],
+        [{"models/Bill": TWO_TABLES}],
+        [{"models/Bill": model_of()}, {"models/Keeper": KEEPER}],
+    ],
+)
+def test_a_file_with_two_tables_that_other_apps_have_too(
+    tmp_path: Path, earlier: list[dict[str, object]], closed: bool
+) -> None:
+    """The class beside the model is no element, and has a table all the same."""
+    made = []
+    for number, elements in enumerate([*earlier, {"models/Bill": TWO_TABLES}]):
+        app = build_app(tmp_path / str(number), elements, name=f"app{number}")
+        made.append(app)
+        [model] = [app.getElement(name.replace("/", ".")) for name in elements]
+        assert model.__table__.metadata.tables[model.__tablename__] is model.__table__
+        if closed:
+            app.close()
+    for app in made:
+        app.close()
+    assert not {"bill", "keeper"} & set(SQLModel.metadata.tables)
 
 
 def test_an_app_that_is_made_after_the_first_save_is_followed(
