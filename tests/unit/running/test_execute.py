@@ -714,12 +714,12 @@ def test_the_watch_over_a_lease_notices_an_end_from_outside(
     from jittask_prefect.running import lease
 
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.001)
-    s, task = due_row(
-        shop,
-        BLOCKING.replace(
-            "        with app.session() as s:\n            s.flush()\n", ""
-        ),
+    # Between claim and begin an end leaves no process to tell.
+    source = BLOCKING.replace(
+        "        with app.session() as s:\n            s.flush()\n",
+        "        BEGUN.set()\n",
     )
+    s, task = due_row(shop, f"{source}\nBEGUN = threading.Event()\n")
     inner, noticed = s.app.module("tasks.Task", "inner"), threading.Event()
 
     def lost() -> None:
@@ -734,8 +734,7 @@ def test_the_watch_over_a_lease_notices_an_end_from_outside(
         )
     )
     thread.start()
-    while s.entries()[0].status != "executing":
-        pass
+    assert inner.BEGUN.wait(20)
     with s.app.engine().begin() as connection:
         connection.execute(
             update(entries).values(status="ended", outcome="forced", owner=None)
