@@ -50,7 +50,7 @@ class Deployed:
     app_name: str = ""
 
     def leftover_text(self) -> str:
-        """What is left over, and what to do; empty without a leftover."""
+        """The deployments without a template, and the next step, as a sentence; empty without a leftover."""
         if not self.leftover:
             return ""
         text, prune = ", ".join(self.leftover), "`jittask deploy --prune` removes them"

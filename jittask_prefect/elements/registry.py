@@ -117,7 +117,8 @@ def evict_tables(app: App, module: str, message: str) -> bool:
         if model in _OWN and owner is not app and _has_named_table(message, model)
     }
     # The module's own classes are half made.
-    half_made = {cls for model in stale for cls in _relatives(model)}
+    relatives = {cls for model in stale for cls in _relatives(model)}
+    half_made = [cls for cls in relatives if cls.__module__ == module]
     for model, owner in stale.items():
         if owner.name == app.name:
             _forget(model, owner)
@@ -125,8 +126,7 @@ def evict_tables(app: App, module: str, message: str) -> bool:
             _make_room(model)
 
     for cls in half_made:
-        if cls.__module__ == module:
-            _give_back(cls)
+        _give_back(cls)
 
     return bool(stale)
 
@@ -188,6 +188,7 @@ def _make_room(model: type[Any]) -> None:
 
 
 def _give_back(cls: type[Any]) -> None:
+    """Let other classes have the names of a class and of its table."""
     _remove_table(cls)
     _unregister(cls)
 

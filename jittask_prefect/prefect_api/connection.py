@@ -152,7 +152,7 @@ class Connection:
             ) from error
 
     def _no_answer(self, error: httpx.HTTPError) -> str:
-        """What to do after a request that got no answer."""
+        """The message about a request without an answer: the reason, and the next step."""
         reason = f"({type(error).__name__}: {error})"
         asked, own = error.request.url, self._http.base_url
         if (asked.scheme, asked.host, asked.port) != (own.scheme, own.host, own.port):

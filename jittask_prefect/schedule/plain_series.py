@@ -167,7 +167,7 @@ class PlainSeries(Series):
         return map(self._occurrence, self._due(low, high))
 
     def _only(self, low: datetime, high: datetime) -> Iterator[Occurrence]:
-        """The same of a start that is the only occurrence, as most rows have."""
+        """The occurrences between two instants where the start is the only occurrence, as of most rows."""
         begin = self._begin
         assert begin is not None
         ended = self.stop is not None and begin > self.stop
